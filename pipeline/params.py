@@ -1,0 +1,228 @@
+"""params.yaml as typed, checked values: the only place where it is read.
+
+One section per stage, under the stage's name, and two that several stages share: `data` (which faces)
+and `encoder` (which vectors). An unknown key, a wrong type or a value out of range is refused in one
+sentence that names the key, the value and what is allowed.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import UserError
+
+PARAMS = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Degrees = Annotated[float, Field(gt=0, le=180)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Section):
+    """Which labelled faces: a reader, its root folder and the reader's own settings."""
+
+    name: str
+    root: str
+    settings: dict[str, Any]
+
+
+class Ingest(Section):
+    """Which faces of the data set are taken."""
+
+    min_target: float | None
+    max_target: float | None
+
+
+class Thresholds(Section):
+    """Limits of quality; a face outside one is rejected by its name. Null switches a limit off."""
+
+    min_sharpness: Annotated[float, Field(ge=0)] | None
+    min_exposure: Fraction | None
+    max_exposure: Fraction | None
+    max_dark: Fraction | None
+    max_bright: Fraction | None
+    min_face_size: Annotated[float, Field(ge=0)] | None
+    max_roll: Degrees | None
+    max_yaw: Degrees | None
+    max_pitch: Degrees | None
+
+
+class Crop(Section):
+    """How faces are found, cut out and judged."""
+
+    detectors: Annotated[list[Literal["dlib_hog", "dlib_cnn", "mtcnn"]], Field(min_length=1)]
+    size: Annotated[int, Field(ge=32, le=1024)]
+    margin: Annotated[float, Field(ge=0, le=2)]
+    align: Literal["none", "eyes"]
+    faces: Literal["largest", "reject"]
+    format: Literal["png", "jpeg"]
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    max_pixels: Positive
+    thresholds: Thresholds
+
+
+class Split(Section):
+    """Which faces train, validate and test."""
+
+    method: Literal["paper", "random", "stratified", "folds"]
+    per_target: Positive
+    validation: OpenFraction
+    test: OpenFraction
+    folds: Annotated[int, Field(ge=2)]
+    fold: Annotated[int, Field(ge=0)]
+    bin_width: Annotated[float, Field(gt=0)] | None
+
+    @model_validator(mode="after")
+    def _fractions_leave_something_to_train_on(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must be less than 1")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must be less than folds ({self.folds})")
+        return self
+
+
+class ViewParams(Section):
+    """One look at a face: mirrored or not, cut tighter or wider."""
+
+    mirror: bool
+    padding: Annotated[float, Field(ge=0, le=1)] | None
+
+
+class Facenet(Section):
+    """Where FaceNet's weights come from."""
+
+    pretrained: Literal["vggface2", "casia-webface"]
+    weights: str | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    download: bool
+
+
+class Dlib(Section):
+    """Which program runs dlib's network."""
+
+    backend: Literal["torch", "dlib"]
+
+
+EncoderName = Literal["dlib", "facenet", "efficientnet_lite0"]
+
+
+class Encoder(Section):
+    """Which vectors: encoders x views, joined into one vector a face."""
+
+    names: Annotated[list[EncoderName], Field(min_length=1)]
+    views: Annotated[list[ViewParams], Field(min_length=1)]
+    combine: Literal["concatenate", "average"]
+    precision: Literal["fp32", "bfloat16", "auto"]
+    compile: bool
+    batch_size: Annotated[int, Field(ge=1, le=1024)]
+    dlib: Dlib
+    facenet: Facenet
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings that belong to one encoder alone."""
+        own: Section | None = getattr(self, name, None)
+        return own.model_dump() if own is not None else {}
+
+
+class Embed(Section):
+    """What is checked once the vectors are there."""
+
+    leak_threshold: Annotated[float, Field(gt=-1, le=1)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Data
+    ingest: Ingest
+    crop: Crop
+    split: Split
+    encoder: Encoder
+    embed: Embed
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml."""
+    return check(read_yaml(path), path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, its comments kept for writing it again."""
+    try:
+        tree = YAML().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run vec2age from the project's top folder") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: name a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} must hold sections such as 'crop:', not {type(tree).__name__}")
+    return tree
+
+
+def check(tree: dict[str, Any], source: Path) -> Params:
+    """Check a mapping against the models; the first mistake becomes one sentence."""
+    try:
+        return Params.model_validate(plain(tree))
+    except ValidationError as error:
+        raise UserError(f"{source}: {describe(error.errors(include_url=False)[0])}") from None
+
+
+def plain(tree: Any) -> Any:
+    """ruamel's annotated containers and numbers as the built-in types that strict models ask for."""
+    if isinstance(tree, dict):
+        return {plain(key): plain(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [plain(item) for item in tree]
+    for kind in (bool, int, float, str):
+        if isinstance(tree, kind):
+            return kind(tree)
+    return tree
+
+
+def describe(problem: Any) -> str:
+    """One mistake as a sentence: the key, the value, what is allowed."""
+    location: tuple[str | int, ...] = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        allowed = sorted(keys_at(location[:-1]))
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}"
+        return f"unknown parameter {key!r}: {hint}"
+    if problem["type"] == "missing":
+        return f"parameter {key!r} is missing: see the comments in params.yaml or run vec2age use"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"parameter {key!r}: {message}"
+    return f"parameter {key!r} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def keys_at(location: tuple[str | int, ...]) -> list[str]:
+    """The keys that a section takes, found by walking down the models."""
+    model: type[BaseModel] = Params
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        inner = [
+            kind
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        model = inner[0]
+    return list(model.model_fields)

@@ -1,0 +1,95 @@
+"""Profiles: overlays that are merged into params.yaml without losing its comments."""
+
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.tables import atomic_file
+
+
+def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PARAMS) -> list[str]:
+    """Merge a profile, then single assignments such as `data.root=photos`, into params.yaml.
+
+    Parameters
+    ----------
+    profile
+        A YAML file with any part of params.yaml's keys.
+    assignments
+        `key.in.params=value` texts; the value is read as YAML.
+    target
+        The file to change. Its comments and the order of its keys are kept.
+
+    Returns
+    -------
+    list of str
+        One line for each value that changed: `crop.margin: 0.25 -> 0.3`.
+
+    Raises
+    ------
+    UserError
+        When the merged parameters are not valid; the file is then left as it was.
+    """
+    tree = params.read_yaml(target)
+    before = flatten(params.plain(tree))
+    merge(tree, params.read_yaml(profile))
+    for assignment in assignments:
+        merge(tree, parse_assignment(assignment))
+    params.check(tree, profile)
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 200
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    text = StringIO()
+    yaml.dump(tree, text)
+    with atomic_file(target) as file:
+        file.write(text.getvalue().encode())
+    after = flatten(params.plain(tree))
+    return [
+        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in after | before
+        if before.get(key) != after.get(key)
+    ]
+
+
+def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:
+    """Write an overlay's values over a tree's, in place; a reader's `settings` are replaced whole."""
+    for key, value in overlay.items():
+        # Another reader's settings would be unknown to the new one, so they do not mix.
+        if isinstance(value, dict) and isinstance(tree.get(key), dict) and key != "settings":
+            merge(tree[key], value)
+        elif tree.get(key) != value or key not in tree:
+            tree[key] = value
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """`a.b=1` as `{"a": {"b": 1}}`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text!r} is not an assignment: write --set key.in.params=value")
+    try:
+        tree: Any = YAML(typ="safe").load(value) if value.strip() else None
+    except YAMLError as error:
+        raise UserError(f"--set {text!r}: the value is not YAML: {' '.join(str(error).split())}") from None
+    for part in reversed(key.strip().split(".")):
+        tree = {part: tree}
+    nested: dict[str, Any] = tree
+    return nested
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

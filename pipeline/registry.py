@@ -1,0 +1,57 @@
+"""Names to factories: what every `build(name, **settings)` looks its name up in."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from pipeline.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A table of names and the dotted places of their factories.
+
+    Places are text (`"pipeline.encoders.facenet:FaceNet"`) and imported on first use, so that
+    naming an encoder costs nothing until somebody builds it. Adding one is a new file and one line.
+
+    Examples
+    --------
+    >>> shapes = Registry("shape", {"counter": "collections:Counter"})
+    >>> shapes.build("counter", a=2)
+    Counter({'a': 2})
+    >>> shapes.build("circle")
+    Traceback (most recent call last):
+        ...
+    pipeline.errors.UserError: unknown shape 'circle': choose one of counter
+    """
+
+    def __init__(self, kind: str, places: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.places = dict(places)
+
+    def names(self) -> tuple[str, ...]:
+        """Every registered name, in the order of registration."""
+        return tuple(self.places)
+
+    def factory(self, name: str) -> Callable[..., T]:
+        """The class or function behind a name, imported now."""
+        if name not in self.places:
+            raise UserError(f"unknown {self.kind} {name!r}: choose one of {', '.join(self.places)}")
+        module, _, attribute = self.places[name].partition(":")
+        factory: Callable[..., T] = getattr(import_module(module), attribute)
+        return factory
+
+    def build(self, name: str, **settings: Any) -> T:
+        """Build what is registered under a name; an unknown setting is named with what is allowed."""
+        factory = self.factory(name)
+        parameters = inspect.signature(factory).parameters.values()
+        allowed = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        unknown = [key for key in settings if key not in allowed]
+        if unknown and not takes_any:
+            raise UserError(
+                f"{self.kind} {name!r} has no setting {unknown[0]!r}: it takes {', '.join(allowed) or 'none'}"
+            )
+        return factory(**settings)

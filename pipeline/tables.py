@@ -1,0 +1,150 @@
+"""Parquet tables, written so that a reader sees all of a file or none of it.
+
+Every table the project writes goes through here: zstd, atomic (temporary file, fsync, rename), page
+checksums, and the producer with its settings in the schema's metadata. The same rows give the same
+bytes: nothing of the time, the machine or the number of workers is recorded.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UserError
+
+ROW_GROUP_ROWS = 8192
+PRODUCER_KEY = b"vec2age"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its name only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the user's colleagues
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in `path` survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def vector_type(width: int) -> pa.DataType:
+    """The column type of vectors: fixed_size_list<float32 not null>[width]."""
+    return pa.list_(pa.field("item", pa.float32(), nullable=False), width)
+
+
+def with_producer(schema: pa.Schema, producer: str, settings: Mapping[str, Any]) -> pa.Schema:
+    """The schema with who wrote the table, under which settings, in its metadata."""
+    text = json.dumps({"producer": producer, "settings": settings}, sort_keys=True)
+    return schema.with_metadata({**(schema.metadata or {}), PRODUCER_KEY: text.encode()})
+
+
+def producer_of(path: Path) -> dict[str, Any]:
+    """Who wrote a table, under which settings: `{"producer": ..., "settings": ...}`."""
+    metadata = open_table(path).schema_arrow.metadata or {}
+    if PRODUCER_KEY not in metadata:
+        raise UserError(f"{path} was not written by vec2age: its schema names no producer")
+    described: dict[str, Any] = json.loads(metadata[PRODUCER_KEY])
+    return described
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """How columns are stored: floats split by byte (smaller, and faster to read), text as dictionaries."""
+    floats = [
+        f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name
+        for field in schema
+        if pa.types.is_floating(field.type)
+        or (pa.types.is_fixed_size_list(field.type) and pa.types.is_floating(field.type.value_type))
+    ]
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    return {
+        "compression": "zstd",
+        "use_dictionary": texts or False,
+        "use_byte_stream_split": floats or False,
+        "write_page_checksum": True,
+    }
+
+
+def write_batches(
+    batches: Iterable[pa.Table],
+    path: Path,
+    schema: pa.Schema,
+    producer: str,
+    settings: Mapping[str, Any],
+) -> int:
+    """Stream tables of one schema into one Parquet file, a row group each; returns the rows written."""
+    schema = with_producer(schema, producer, settings)
+    rows = 0
+    with (
+        atomic_file(path) as file,
+        pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer,
+    ):
+        for batch in batches:
+            writer.write_table(batch.cast(schema), row_group_size=ROW_GROUP_ROWS)
+            rows += batch.num_rows
+    return rows
+
+
+def write_table(
+    table: pa.Table, path: Path, producer: str, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Write one table atomically, with its producer and settings in the metadata."""
+    write_batches([table], path, table.schema, producer, settings or {})
+
+
+def open_table(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file for reading, its page checksums verified; a damaged one is a `UserError`."""
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is not a readable Parquet file: {first_line(error)}") from error
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a whole table, or some of its columns, with page checksums verified."""
+    file = open_table(path)
+    if columns is not None:
+        missing = [name for name in columns if name not in file.schema_arrow.names]
+        if missing:
+            raise UserError(
+                f"{path} has no column {missing[0]!r}: it has {', '.join(file.schema_arrow.names)}"
+            )
+    try:
+        return file.read(columns=None if columns is None else list(columns))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's first line, for use inside a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def read_folder(path: Path, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """A folder's Parquet files as one table, in the order of their names; None where there is none."""
+    parts = [read_table(part, columns) for part in sorted(path.glob("*.parquet"))]
+    return pa.concat_tables(parts).replace_schema_metadata() if parts else None
