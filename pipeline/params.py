@@ -76,12 +76,13 @@ class Split(Section):
     """Which faces train, validate and test."""
 
     method: Literal["paper", "random", "stratified", "folds"]
-    per_target: Positive
+    per_target: Annotated[int, Field(ge=2)]
     validation: OpenFraction
     test: OpenFraction
-    folds: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=3)]
     fold: Annotated[int, Field(ge=0)]
     bin_width: Annotated[float, Field(gt=0)] | None
+    folder: str | None
 
     @model_validator(mode="after")
     def _fractions_leave_something_to_train_on(self) -> "Split":
@@ -125,7 +126,6 @@ class Encoder(Section):
     combine: Literal["concatenate", "average"]
     precision: Literal["fp32", "bfloat16", "auto"]
     compile: bool
-    batch_size: Annotated[int, Field(ge=1, le=1024)]
     dlib: Dlib
     facenet: Facenet
 

@@ -46,12 +46,17 @@ def test_tables_are_zstd_with_page_checksums(tmp_path: Path) -> None:
         tables.read_table(tmp_path / "t")
 
 
+def fail_half_way(path: Path) -> None:
+    with tables.atomic_file(path) as file:
+        file.write(b"new")
+        raise RuntimeError("half-way")
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     path = tmp_path / "t"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="half-way"), tables.atomic_file(path) as file:
-        file.write(b"new")
-        raise RuntimeError("half-way")
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,0 +1,125 @@
+"""The command line: one command per stage of dvc.yaml, and `use`, `doctor` and `where`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import UserError
+
+STAGES = {
+    "ingest": "Read a data set's labelled faces into data/manifest.parquet.",
+    "crop": "Find, square and judge every face; pack the crops into data/crops.",
+    "split": "Decide which faces train, validate and test.",
+    "embed": "Turn every crop into a vector, once, and write embeddings/faces.parquet.",
+}
+
+app = typer.Typer(
+    name="vec2age",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Labelled face photographs in, a regression model with an honest error out.",
+    epilog="Everything at once: [bold]dvc repro[/bold]. What is installed: [bold]vec2age doctor[/bold].",
+)
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        envvar="VEC2AGE_WORKERS",
+        help="Processes to use; all cores if not given. Results do not depend on it.",
+    ),
+]
+
+
+def add_stage(name: str, summary: str) -> None:
+    """Register one stage as a command; its module is imported only when it runs."""
+
+    def command(workers: Workers = None) -> None:
+        from pipeline.stages.running import run_stage
+
+        run_stage(name, workers)
+
+    app.command(
+        name,
+        help=f"{summary} Reads its part of params.yaml.",
+        epilog=f"Example: [bold]vec2age {name} --workers 4[/bold]; [bold]dvc repro {name}[/bold] if need be.",
+        rich_help_panel="Stages, in order",
+    )(command)
+
+
+for stage_name, stage_summary in STAGES.items():
+    add_stage(stage_name, stage_summary)
+
+
+@app.command(rich_help_panel="Around them")
+def use(
+    profile: Annotated[Path, typer.Argument(help="A YAML file of parameters, as in profiles/.")],
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One more value; may be repeated."),
+    ] = None,
+) -> None:
+    """Merge a profile into params.yaml; its comments stay.
+
+    Example: [bold]vec2age use profiles/utkface.yaml --set data.root=photographs[/bold]
+    """
+    from pipeline.profiles import use as merge_profile
+
+    changes = merge_profile(profile, assign or [])
+    typer.echo("\n".join(changes) if changes else "params.yaml already says so; nothing changed")
+
+
+@app.command(rich_help_panel="Around them")
+def doctor() -> None:
+    """Say what is installed, what is missing, and what to do about each gap.
+
+    Example: [bold]vec2age doctor[/bold]
+    """
+    from pipeline.doctor import print_diagnosis
+
+    print_diagnosis()
+
+
+@app.command(rich_help_panel="Around them")
+def where() -> None:
+    """Say which results exist, where they are and how large.
+
+    Example: [bold]vec2age where[/bold]
+    """
+    from pipeline.stages.results import print_results
+
+    print_results()
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"vec2age {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs, 130 interrupted."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"vec2age: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("vec2age: interrupted; run the same command again to go on", err=True)
+        sys.exit(130)

@@ -1,0 +1,110 @@
+"""Labelled faces: what they are, where they come from, how they are split.
+
+A reader turns one source format into the manifest, a table with a row for each face:
+
+- `face_id`: sha256 of the picture file's bytes, hex; of a ready-made vector, its own key or the sha256
+  of its float32 bytes;
+- `path`: where the picture lies, relative to the root, with forward slashes; of a ready-made vector,
+  its name in the source, where it has one;
+- `target`: the number to predict;
+- `subject`: who it is, null where unknown;
+- `dataset`: which reader it came from;
+- one text column for each group (gender, ethnicity, ...), null where unknown;
+- `vector`: only from sources that hold vectors instead of pictures.
+"""
+
+import inspect
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
+from pipeline.registry import Registry
+from pipeline.rejects import Rejects
+
+REGISTRY: Registry[pa.Table] = Registry(
+    "data set",
+    {
+        "sample": "pipeline.datasets.sample:read_sample",
+        "csv": "pipeline.datasets.tabular:read_csv",
+        "utkface": "pipeline.datasets.utkface:read_utkface",
+        "fgnet": "pipeline.datasets.fgnet:read_fgnet",
+        "benchmark_json": "pipeline.datasets.benchmark_json:read_benchmark_json",
+        "vec2uage_json": "pipeline.datasets.vec2uage:read_vec2uage_json",
+        "selfie_fv": "pipeline.datasets.selfie_fv:read_selfie_fv",
+        "vectors": "pipeline.datasets.vector_sets:read_vectors",
+    },
+)
+
+# Data sets whose pictures are rendered by their reader; all others lie where they are.
+RENDERED = frozenset({"sample"})
+
+
+class LeftOutWarning(UserWarning):
+    """Faces were left out and nobody asked to be told which."""
+
+
+def read(
+    name: str,
+    root: str | os.PathLike[str],
+    *,
+    rejects: Rejects | None = None,
+    workers: int | None = None,
+    **settings: Any,
+) -> pa.Table:
+    """Read a data set's labelled faces into the manifest.
+
+    Parameters
+    ----------
+    name
+        The reader: sample, csv, utkface, fgnet, benchmark_json, vec2uage_json, selfie_fv or vectors.
+    root
+        The folder (for vector sets also the file) to read; opened read-only and never changed.
+    rejects
+        Collects every face, file or row left out, with the reason. Without it, their number is given in
+        a `LeftOutWarning`.
+    workers
+        Threads that hash files; by default one for each processor. The result does not depend on it.
+    settings
+        The reader's own.
+
+    Returns
+    -------
+    pyarrow.Table
+        The manifest, sorted by face_id.
+
+    Raises
+    ------
+    UserError
+        The reader, a setting or the root is not usable, or there is not a single face.
+    """
+    collector = Rejects() if rejects is None else rejects
+    takes_workers = "workers" in inspect.signature(REGISTRY.factory(name)).parameters
+    if takes_workers and workers is not None:
+        settings["workers"] = workers
+    table = REGISTRY.build(name, root=existing(root, name), rejects=collector, **settings)
+    if rejects is None and collector.rows:
+        counted = ", ".join(f"{reason}: {count}" for reason, count in collector.counts().items())
+        warnings.warn(f"{root}: left out {counted}", LeftOutWarning, stacklevel=2)
+    return table
+
+
+def prepare(name: str, root: str | os.PathLike[str], *, workers: int | None = None, **settings: Any) -> None:
+    """Make sure that the pictures of a data set can be opened: render what the sample lacks.
+
+    Every other source is left untouched.
+    """
+    REGISTRY.factory(name)
+    if name in RENDERED:
+        read(name, root, rejects=Rejects(), workers=workers, **settings)
+
+
+def existing(root: str | os.PathLike[str], name: str) -> Path:
+    """The root as a path, which must exist unless the pictures are yet to be made."""
+    path = Path(root)
+    if name not in RENDERED and not path.exists():
+        raise UserError(f"{path} does not exist: set data.root to the folder of the {name} data set")
+    return path

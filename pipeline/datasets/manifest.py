@@ -1,0 +1,277 @@
+"""From what a reader found to the manifest: hashed, checked, each face once."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.datasets.sources import Unusable, digest, is_unicode, printable
+from pipeline.errors import UserError
+from pipeline.progress import track
+from pipeline.rejects import Rejects
+from pipeline.tables import vector_type
+
+STAGE = "ingest"
+RESERVED = frozenset({"face_id", "path", "target", "subject", "dataset", "vector", "split"})
+NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+NAMED_IN_A_CONFLICT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a source says about one face, before anything is checked.
+
+    Parameters
+    ----------
+    path
+        Relative to the root; for vectors their name in the source, or null.
+    target
+        As the source has it: a number or text.
+    subject
+        Who it is.
+    groups
+        Group columns and their values.
+    where
+        The place in the source, for messages: "labels.csv, row 7".
+    """
+
+    path: str | None
+    target: object
+    subject: object = None
+    groups: Mapping[str, object] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A record whose face_id and target are known."""
+
+    face_id: str
+    target: float
+    record: Record
+    vector: npt.NDArray[np.float32] | None = None
+
+    def name(self) -> str:
+        """How messages call this face."""
+        return repr(printable(self.record.path)) if self.record.path else self.record.where or self.face_id
+
+
+def build_manifest(
+    records: Iterable[Record], root: Path, dataset: str, rejects: Rejects, workers: int | None = None
+) -> pa.Table:
+    """Hash the files that records name and keep each usable face once.
+
+    Parameters
+    ----------
+    records
+        One for each row or file of the source.
+    root
+        The folder that paths are relative to. Files are opened read-only and never decoded.
+    dataset
+        What the column `dataset` says.
+    rejects
+        Receives every record left out: a path that leaves the root, a file that is missing, empty,
+        unreadable or not a regular file, a target that is not a finite number, the second of two equal
+        files, all of several equal files whose targets differ.
+    workers
+        Threads; the result does not depend on their number.
+
+    Returns
+    -------
+    pyarrow.Table
+        face_id, path, target, subject, dataset and the group columns, sorted by face_id.
+    """
+    checked = []
+    for record in records:
+        target = number(record.target)
+        if target is None:
+            reject_target(record, rejects)
+        else:
+            checked.append((record, target))
+    base = os.path.realpath(root)
+
+    def fingerprint(item: tuple[Record, float]) -> str | Unusable:
+        try:
+            return digest(base, item[0].path or "")
+        except Unusable as error:
+            return error
+
+    faces = []
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(fingerprint, checked)
+        for (record, target), result in zip(
+            checked, track(results, f"hashing {dataset}", len(checked)), strict=True
+        ):
+            if isinstance(result, Unusable):
+                reject(record, rejects, result.reason, str(result))
+            else:
+                faces.append(Face(result, target, record))
+    return to_table(settle(faces, rejects), dataset)
+
+
+def number(value: object) -> float | None:
+    """A target as a finite float, or None; text must be a plain decimal number.
+
+    Examples
+    --------
+    >>> number(" 17.5 "), number("1_0"), number("nan"), number(True)
+    (17.5, None, None, None)
+    """
+    if isinstance(value, str):
+        result = float(value) if NUMBER.fullmatch(value) else math.nan
+    elif isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        try:
+            result = float(value)
+        except OverflowError:
+            return None
+    else:
+        return None
+    return result if math.isfinite(result) else None
+
+
+def reject(record: Record, rejects: Rejects, reason: str, detail: str, face_id: str | None = None) -> None:
+    """Record one rejection with the record's path and place."""
+    path = None if record.path is None else printable(record.path)
+    place = f"{record.where}: " if record.where else ""
+    rejects.add(stage=STAGE, reason=reason, detail=f"{printable(place)}{detail}", face_id=face_id, path=path)
+
+
+def reject_target(record: Record, rejects: Rejects) -> None:
+    """Record a target that is not a number, or missing."""
+    value = record.target
+    missing = value is None or (isinstance(value, str) and not value.strip())
+    detail = "the target is missing" if missing else f"the target {shorten(value)} is not a finite number"
+    reject(record, rejects, "missing_target" if missing else "bad_target", detail)
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """A value for a message, cut where it is long."""
+    text = printable(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def settle(faces: Iterable[Face], rejects: Rejects) -> list[Face]:
+    """One face for each face_id: equal ones once, contradictory ones not at all; sorted by face_id."""
+    same: dict[str, list[Face]] = {}
+    for face in faces:
+        same.setdefault(face.face_id, []).append(face)
+    kept = []
+    for face_id in sorted(same):
+        group = sorted(same[face_id], key=lambda face: (face.record.path or "", face.record.where))
+        if len({face.target for face in group}) > 1:
+            said = [f"{face.name()} says {face.target:.15g}" for face in group]
+            conflict(group, rejects, "conflicting_targets", "the same face has different targets", said)
+        elif any(differs(face.vector, group[0].vector) for face in group[1:]):
+            said = [face.name() for face in group]
+            conflict(group, rejects, "conflicting_vectors", "one face_id has different vectors", said)
+        else:
+            kept.append(merge(group, rejects))
+    return kept
+
+
+def differs(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.float32] | None) -> bool:
+    """Whether two vectors of one face contradict each other."""
+    return first is not None and second is not None and not np.array_equal(first, second)
+
+
+def conflict(group: Sequence[Face], rejects: Rejects, reason: str, what: str, said: Sequence[str]) -> None:
+    """Reject every face of a contradictory group, naming what each one says."""
+    more = len(said) - NAMED_IN_A_CONFLICT
+    listed = ", ".join(said[:NAMED_IN_A_CONFLICT]) + (f" and {more} more" if more > 0 else "")
+    for face in group:
+        reject(face.record, rejects, reason, f"{what}: {listed}", face.face_id)
+
+
+def merge(group: Sequence[Face], rejects: Rejects) -> Face:
+    """The first of several equal faces; a group they disagree about becomes unknown."""
+    first = group[0]
+    groups = dict(first.record.groups)
+    for face in group[1:]:
+        unlike = sorted(
+            name
+            for name in {*first.record.groups, *face.record.groups}
+            if text(first.record.groups.get(name)) != text(face.record.groups.get(name))
+        )
+        groups.update(dict.fromkeys(unlike))
+        notes = [f"{name} differs and is taken as unknown" for name in unlike]
+        if text(face.record.subject) != text(first.record.subject):
+            notes.append(f"subject differs, {shorten(first.record.subject)} is kept")
+        detail = "; ".join([f"the same as {first.name()}, which is kept", *notes])
+        reject(face.record, rejects, "duplicate", detail, face.face_id)
+    record = first.record
+    return Face(
+        first.face_id,
+        first.target,
+        Record(record.path, record.target, record.subject, groups, record.where),
+        first.vector,
+    )
+
+
+def text(value: object) -> str | None:
+    """A group or subject as text; nothing, blank and NaN are None, a whole float loses its '.0'."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    written = str(value).strip()
+    return (written if is_unicode(written) else printable(written)) or None
+
+
+def check_groups(groups: Iterable[str]) -> None:
+    """Refuse group columns whose names the manifest needs for itself."""
+    for name in groups:
+        if name in RESERVED:
+            raise UserError(
+                f"group column {name!r} has a name that the manifest uses itself: rename it, "
+                "or list the group columns in the setting 'groups'"
+            )
+
+
+def to_table(faces: Sequence[Face], dataset: str) -> pa.Table:
+    """Faces, sorted by face_id, as the manifest table; vectors become its last column."""
+    groups = sorted({name for face in faces for name in face.record.groups})
+    check_groups(groups)
+    columns: dict[str, pa.Array] = {
+        "face_id": pa.array([face.face_id for face in faces], pa.string()),
+        "path": pa.array([normal(face.record.path) for face in faces], pa.string()),
+        "target": pa.array([face.target for face in faces], pa.float64()),
+        "subject": pa.array([text(face.record.subject) for face in faces], pa.string()),
+        "dataset": pa.array([dataset] * len(faces), pa.string()),
+    }
+    for name in groups:
+        columns[name] = pa.array([text(face.record.groups.get(name)) for face in faces], pa.string())
+    vectors = [face.vector for face in faces if face.vector is not None]
+    if vectors:
+        flat = pa.array(np.concatenate(vectors))
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, type=vector_type(len(vectors[0])))
+    return pa.table(columns)
+
+
+def normal(path: str | None) -> str | None:
+    """A path without './' and doubled slashes."""
+    return None if path is None else str(PurePosixPath(path)) if is_unicode(path) else printable(path)
+
+
+def within(table: pa.Table, lowest: float | None, highest: float | None, rejects: Rejects) -> pa.Table:
+    """The faces whose target lies between two limits, both included; null is no limit."""
+    low = -math.inf if lowest is None else lowest
+    high = math.inf if highest is None else highest
+    keep = [low <= target <= high for target in table["target"].to_pylist()]
+    for row in (
+        table.select(["face_id", "path", "target"]).filter(pa.array([not k for k in keep])).to_pylist()
+    ):
+        rejects.add(
+            stage=STAGE,
+            reason="target_out_of_range",
+            detail=f"the target {row['target']:.15g} is not between {low:g} and {high:g}",
+            face_id=row["face_id"],
+            path=None if row["path"] is None else printable(row["path"]),
+        )
+    return table.filter(pa.array(keep, pa.bool_()))

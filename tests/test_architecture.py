@@ -1,0 +1,46 @@
+"""dvc.yaml, params.yaml, the stages and the command line name the same things."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.cli import STAGES
+from pipeline.params import Params
+
+PROJECT = Path(__file__).resolve().parents[1]
+DVC: dict[str, Any] = YAML(typ="safe").load((PROJECT / "dvc.yaml").read_text())["stages"]
+
+
+def test_stage_module_command_and_dvc_yaml_match_one_to_one() -> None:
+    assert list(DVC) == list(STAGES)
+    for name in DVC:
+        assert (PROJECT / f"pipeline/stages/{name}.py").is_file()
+
+
+@pytest.mark.parametrize("name", DVC)
+def test_a_stage_depends_on_its_module_and_its_own_parameters(name: str) -> None:
+    stage = DVC[name]
+    assert f"pipeline/stages/{name}.py" in stage["deps"]
+    sections = {str(key).split(".")[0] for key in stage["params"]}
+    assert sections <= set(Params.model_fields)
+    assert name in sections or name not in Params.model_fields
+
+
+@pytest.mark.parametrize("name", DVC)
+def test_a_stage_depends_on_all_library_code_that_it_imports(name: str) -> None:
+    import grimp
+
+    graph = grimp.build_graph("pipeline")
+    used = graph.find_upstream_modules(f"pipeline.stages.{name}")
+    base = {
+        "pipeline." + m for m in ("errors", "progress", "registry", "rejects", "seeds", "params", "tables")
+    }
+    listed = tuple(str(dep).removesuffix(".py").replace("/", ".") for dep in DVC[name]["deps"])
+    for module in used - base - {"pipeline"}:
+        if module.startswith("pipeline.stages"):
+            continue
+        parents = {module[:i] for i, char in enumerate(module + ".") if char == "."}
+        package_only = any(other.startswith(module + ".") for other in listed)
+        assert parents & set(listed) or package_only, f"{name} imports {module}, which dvc.yaml does not list"
