@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.tokens import CommentToken
 
 from pipeline import params
 from pipeline.errors import UserError
@@ -47,6 +49,7 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     yaml.representer.add_representer(
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
+    unaligned(tree)
     text = StringIO()
     yaml.dump(tree, text)
     with atomic_file(target) as file:
@@ -67,6 +70,21 @@ def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:
             merge(tree[key], value)
         elif tree.get(key) != value or key not in tree:
             tree[key] = value
+
+
+def unaligned(tree: Any) -> None:
+    """Put every comment at the end of a line one space behind its value, in place.
+
+    Left at the column where it was read, a comment would be pushed by a long value and not come back.
+    """
+    if not isinstance(tree, CommentedMap | CommentedSeq):
+        return
+    for tokens in tree.ca.items.values():
+        for token in tokens:
+            if isinstance(token, CommentToken):
+                token.column = 0
+    for value in tree.values() if isinstance(tree, CommentedMap) else tree:
+        unaligned(value)
 
 
 def parse_assignment(text: str) -> dict[str, Any]:

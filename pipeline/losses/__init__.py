@@ -1,0 +1,71 @@
+"""Losses, each an `nn.Module` called as `loss(output, target, weight=None)`.
+
+Nothing heavy is imported before a loss is built: the classes (`from pipeline.losses import MSELoss`) are
+found in the registry on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pipeline.registry import Registry
+
+if TYPE_CHECKING:
+    from pipeline.losses.base import Loss
+
+REGISTRY: "Registry[Loss]" = Registry(
+    "loss",
+    {
+        "mse": "pipeline.losses.regression:MSELoss",
+        "l1": "pipeline.losses.regression:L1Loss",
+        "smooth_l1": "pipeline.losses.regression:SmoothL1Loss",
+        "huber": "pipeline.losses.regression:HuberLoss",
+        "smooth_huber": "pipeline.losses.regression:SmoothHuberLoss",
+        "log_cosh": "pipeline.losses.regression:LogCoshLoss",
+        "poisson": "pipeline.losses.regression:PoissonLoss",
+        "msle": "pipeline.losses.regression:MSLELoss",
+        "mape": "pipeline.losses.regression:MAPELoss",
+        "mspe": "pipeline.losses.regression:MSPELoss",
+        "label_distribution": "pipeline.losses.label_distribution:LabelDistributionLoss",
+        "softmax": "pipeline.losses.label_distribution:SoftmaxLoss",
+        "dldl": "pipeline.losses.label_distribution:DLDLLoss",
+        "dldl_v2": "pipeline.losses.label_distribution:DLDLv2Loss",
+        "mean_variance": "pipeline.losses.label_distribution:MeanVarianceLoss",
+        "unimodal": "pipeline.losses.label_distribution:UnimodalLoss",
+        "concentrated": "pipeline.losses.label_distribution:ConcentratedLoss",
+        "unimodal_concentrated": "pipeline.losses.label_distribution:UnimodalConcentratedLoss",
+    },
+)
+
+
+def build(name: str, **settings: Any) -> "Loss":
+    """Build a loss by name.
+
+    Parameters
+    ----------
+    name
+        A name of `REGISTRY`.
+    settings
+        The loss's own settings, by their names.
+
+    Raises
+    ------
+    UserError
+        For an unknown name or setting.
+
+    Examples
+    --------
+    >>> import torch
+    >>> build("mse")(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    tensor(2.)
+    >>> build("dldl_v2", labels=101, sigma=1.0).outputs
+    101
+    """
+    return REGISTRY.build(name, **settings)
+
+
+def __getattr__(name: str) -> Any:
+    for place in REGISTRY.places.values():
+        module, _, attribute = place.partition(":")
+        if attribute == name:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

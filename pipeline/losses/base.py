@@ -1,0 +1,107 @@
+"""What all losses share: shape checks, half precision, weights, the mean over samples."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+
+
+def weighted_mean(losses: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean over the last dimension: sum(w l) / sum(w), so that the scale of the weights is free.
+
+    Examples
+    --------
+    >>> weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0]))
+    tensor(2.)
+    """
+    if weight is None:
+        return losses.mean(-1)
+    if weight.shape != losses.shape:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}, the losses have {tuple(losses.shape)}")
+    weight = weight.to(losses.dtype)
+    return (losses * weight).sum(-1) / weight.sum(-1)
+
+
+def refuse_targets(wrong: Tensor, target: Tensor, sentence: str) -> None:
+    """Raise `UserError` naming the first target for which `wrong` holds, and its row."""
+    rows = wrong.nonzero()
+    if len(rows):
+        row = int(rows[0, 0])
+        raise UserError(f"target {target[row].item():g} in row {row}: {sentence}")
+
+
+class Loss(nn.Module, ABC):
+    """A loss of one batch, as a weighted mean of the losses of its samples.
+
+    A subclass writes `formula`, and what its paper adds to it. Half-precision outputs are taken to float32
+    first: variances, logarithms and sums over labels do not survive 8 or 11 bits.
+    """
+
+    output_dims = 0
+    """Dimensions of an output beyond those of a target: 0 for one number, 1 for (N, C)."""
+
+    @abstractmethod
+    def formula(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample, shaped like `target`; any leading dimensions stay."""
+
+    @property
+    def outputs(self) -> int | None:
+        """How many numbers a network must put out for this loss; None where any number will do."""
+        return 1
+
+    def prediction(self, output: Tensor) -> Tensor:
+        """The predicted values that outputs stand for, on the scale of the targets."""
+        return output
+
+    def check_targets(self, target: Tensor) -> None:
+        """Refuse targets (N,) for which this loss is not defined, once, before a training.
+
+        Raises
+        ------
+        UserError
+            With the row and value of the first such target.
+        """
+        refuse_targets(~target.isfinite(), target, "not a finite number, correct or remove it")
+
+    def per_sample(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample.
+
+        Parameters
+        ----------
+        output
+            (..., N) or, for losses on logits, (..., N, C).
+        target
+            (..., N). Leading dimensions, such as the members of a stack, are kept.
+
+        Returns
+        -------
+        Tensor
+            (..., N), float32 or wider.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not belong together; both are named.
+        """
+        if output.shape[: output.ndim - self.output_dims] != target.shape:
+            wanted = "(N, C) and (N,)" if self.output_dims else "(N,) and (N,)"
+            raise ValueError(
+                f"output has shape {tuple(output.shape)} and target {tuple(target.shape)}: not {wanted}"
+            )
+        if output.dtype in (torch.float16, torch.bfloat16):
+            output = output.float()
+        return self.formula(output, target.to(output.dtype))
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The weighted mean over the samples: a scalar for (N,) targets, one per member for (members, N).
+
+        Parameters
+        ----------
+        output, target
+            As in `per_sample`.
+        weight
+            One non-negative number per sample, shaped like `target`.
+        """
+        return weighted_mean(self.per_sample(output, target), weight)

@@ -1,0 +1,180 @@
+"""Ways of predicting, side by side on the same test faces: baselines, chosen models, ensembles."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.metrics import cumulative_score, mae, pearson, precision_recall_under, rmse
+from pipeline.metrics.distributions import best_members, ensemble, mean_interval
+from pipeline.reports.results import FloatArray, Results, Run
+from pipeline.reports.settings import Settings
+
+FIVE = 5
+
+
+class Pool(NamedTuple):
+    """Members to choose among: of one run, or of all. Only those that did not diverge are in it."""
+
+    policy: str
+    optimizer: str
+    ids: list[str]
+    val_mae: FloatArray
+    test_mae: FloatArray
+    predictions: FloatArray
+
+
+class Contender(NamedTuple):
+    """One way of predicting: `prediction` is (faces,); `optimistic` if test faces took part in the choice."""
+
+    kind: str
+    title: str
+    detail: str
+    optimistic: bool
+    prediction: FloatArray
+
+
+def member_id(run: Run, member: int) -> str:
+    """A model's name in the report, which is also where its files lie: fixed/adam/07."""
+    return f"{run.policy}/{run.optimizer}/{member:02d}"
+
+
+def quality(prediction: FloatArray, target: FloatArray, settings: Settings) -> dict[str, Any]:
+    """Every metric of `Settings.metrics`, of one model (N,) or of a stack (members, N)."""
+    values: dict[str, Any] = {
+        "mae": mae(prediction, target),
+        "rmse": rmse(prediction, target),
+        "pearson": pearson(prediction, target),
+        "cs": cumulative_score(prediction, target, settings.within),
+    }
+    if settings.threshold is not None:
+        values["precision"], values["recall"] = precision_recall_under(prediction, target, settings.threshold)
+    return values
+
+
+def pool_of(run: Run) -> Pool:
+    """The sound members of one run."""
+    sound = ~run.scores["diverged"].to_numpy(dtype=bool)
+    scores = run.scores[sound]
+    return Pool(
+        run.policy,
+        run.optimizer,
+        [member_id(run, member) for member in scores["member"]],
+        scores["val_mae"].to_numpy(dtype=np.float64),
+        scores["test_mae"].to_numpy(dtype=np.float64),
+        run.predictions[sound],
+    )
+
+
+def pool_of_all(results: Results) -> Pool:
+    """The sound members of all runs."""
+    pools = [pool_of(run) for run in results.runs]
+    return Pool(
+        "all",
+        "all",
+        [name for pool in pools for name in pool.ids],
+        np.concatenate([pool.val_mae for pool in pools]),
+        np.concatenate([pool.test_mae for pool in pools]),
+        np.concatenate([pool.predictions for pool in pools]),
+    )
+
+
+def from_pool(pool: Pool) -> Iterator[Contender]:
+    """The choices and ensembles of one pool; none if every member diverged."""
+    if not pool.ids:
+        return
+    valid = int(best_members(pool.val_mae)[0])
+    test = int(best_members(pool.test_mae)[0])
+    five = best_members(pool.val_mae, FIVE)
+    yield Contender(
+        "model", "single model, chosen on validation", pool.ids[valid], False, pool.predictions[valid]
+    )
+    yield Contender(
+        "optimistic", "single model, chosen on test", pool.ids[test], True, pool.predictions[test]
+    )
+    yield Contender(
+        "ensemble",
+        "ensemble of all models",
+        f"mean of {len(pool.ids)} models",
+        False,
+        ensemble(pool.predictions),
+    )
+    yield Contender(
+        "ensemble",
+        f"ensemble of the {len(five)} best on validation",
+        f"mean of {len(five)} models",
+        False,
+        ensemble(pool.predictions, five),
+    )
+
+
+def contenders(results: Results) -> Iterator[Contender]:
+    """Every baseline, and the choices and ensembles among all models."""
+    if results.baselines is not None:
+        table = results.baselines.table
+        for title, note, settings, prediction in zip(
+            table["title"], table["note"], table["settings"], results.baselines.predictions, strict=True
+        ):
+            yield Contender("baseline", title, "; ".join(filter(None, [settings, note])), False, prediction)
+    yield from from_pool(pool_of_all(results))
+
+
+def contender_rows(results: Results, settings: Settings) -> list[dict[str, Any]]:
+    """One row a contender: validation error, test metrics, and the intervals over faces of its test error.
+
+    `behind` is by how much its test error exceeds that of the contender which is best on validation, face
+    by face on the same faces, between `behind_low` and `behind_high`; test-chosen models are never best.
+    """
+    validation, test = results.rows("validation"), results.rows("test")
+    known = list(contenders(results))
+    val_mae = mae(
+        np.stack([contender.prediction[validation] for contender in known]), results.target("validation")
+    )
+    predictions = np.stack([contender.prediction[test] for contender in known])
+    errors = np.abs(predictions - results.target("test"))
+    found = quality(predictions, results.target("test"), settings)
+    best = int(np.argmin(np.where([contender.optimistic for contender in known], np.inf, val_mae)))
+    rows = []
+    for position, contender in enumerate(known):
+        _, low, high = mean_interval(errors[position])
+        behind, behind_low, behind_high = mean_interval(errors[position] - errors[best])
+        rows.append(
+            {
+                "kind": contender.kind,
+                "title": contender.title,
+                "detail": contender.detail,
+                "optimistic": contender.optimistic,
+                "best": position == best,
+                "val_mae": float(val_mae[position]),
+                **{name: float(values[position]) for name, values in found.items()},
+                "low": low,
+                "high": high,
+                "behind": behind,
+                "behind_low": behind_low,
+                "behind_high": behind_high,
+            }
+        )
+    return rows
+
+
+def choice_rows(results: Results) -> Iterator[dict[str, Any]]:
+    """One row for each policy and optimiser, and one for all: what choosing and averaging give on test."""
+    test, target = results.rows("test"), results.target("test")
+    for pool in (*(pool_of(run) for run in results.runs), pool_of_all(results)):
+        found = list(from_pool(pool))
+        if not found:
+            continue
+        chosen, optimistic, *_ = found
+        errors = [float(mae(contender.prediction[test], target)) for contender in found]
+        yield {
+            "policy": pool.policy,
+            "optimizer": pool.optimizer,
+            "members": len(pool.ids),
+            "mean": float(pool.test_mae.mean()),
+            "chosen_on_validation": chosen.detail,
+            "validation_choice": errors[0],
+            "chosen_on_test": optimistic.detail,
+            "test_choice": errors[1],
+            "ensemble_all": errors[2],
+            "ensemble_five": errors[3],
+        }

@@ -1,0 +1,167 @@
+"""Charts as Plotly figures: JSON that the page, a notebook (`plotly.io.from_json`) or Plotly itself draws.
+
+Backgrounds are transparent and grey tones are left to the page, which knows whether it is light or dark.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from pipeline.reports.charts import DASHES, PALETTE, SYMBOLS, Axis, Bars, Chart, Dots, Intervals, Line, Strips
+
+DIGITS = 5
+FEW = 1000
+
+
+def plotly_json(chart: Chart) -> str:
+    """A chart as Plotly's JSON (data and layout), the same text for the same chart."""
+    figure = go.Figure(data=[trace for mark in chart.marks for trace in traces(mark)], layout=layout(chart))
+    plain = figure.to_plotly_json()
+    plain["layout"].pop("template", None)
+    return json.dumps({"data": plain["data"], "layout": plain["layout"]}, sort_keys=True)
+
+
+def traces(mark: Line | Dots | Strips | Bars | Intervals) -> list[Any]:
+    """The Plotly traces of one mark."""
+    colour, symbol = PALETTE[mark.colour], SYMBOLS[mark.colour]
+    shown = bool(mark.name) and not (isinstance(mark, Line) and mark.faint)
+    named: dict[str, Any] = {"name": mark.name, "legendgroup": mark.name, "showlegend": shown}
+    hover: dict[str, Any] = {"text": list(mark.labels), "hovertemplate": "%{text}<extra></extra>"}
+    if not mark.labels:
+        hover = {"hovertemplate": "%{x}: %{y}"}
+    match mark:
+        case Line():
+            style = {"color": colour, "dash": DASHES[mark.colour], "width": 1.2 if mark.faint else 2.2}
+            line = go.Scatter(
+                x=numbers(mark.x),
+                y=numbers(mark.y),
+                mode="lines",
+                line=style,
+                opacity=0.75 if mark.faint else 1,
+                **named,
+                **hover,
+            )
+            return [*band(mark, colour), line]
+        case Dots():
+            marker = {"color": colour, "symbol": symbol, "size": 7}
+            return [
+                go.Scatter(
+                    x=numbers(mark.x), y=numbers(mark.y), mode="markers", marker=marker, **named, **hover
+                )
+            ]
+        case Strips():
+            return [
+                go.Box(
+                    x=list(mark.categories),
+                    y=numbers(mark.values),
+                    boxpoints="all",
+                    pointpos=0,
+                    jitter=0.5,
+                    fillcolor="rgba(0,0,0,0)",
+                    line={"color": colour, "width": 1.6},
+                    marker={"color": colour, "symbol": symbol, "size": 4, "opacity": 0.55},
+                    offsetgroup=mark.name,
+                    hoveron="points",
+                    **named,
+                    **hover,
+                )
+            ]
+        case Bars():
+            return [
+                go.Bar(
+                    x=list(mark.categories),
+                    y=numbers(mark.values),
+                    marker={"color": colour},
+                    offsetgroup=mark.name,
+                    textposition="none",
+                    **named,
+                    **hover,
+                )
+            ]
+        case Intervals():
+            middle = np.asarray(mark.values, dtype=np.float64)
+            return [
+                go.Scatter(
+                    x=numbers(middle),
+                    y=list(mark.categories),
+                    mode="markers",
+                    marker={"color": colour, "symbol": symbol, "size": 9},
+                    error_x={
+                        "array": numbers(np.asarray(mark.high) - middle),
+                        "arrayminus": numbers(middle - np.asarray(mark.low)),
+                        "color": colour,
+                        "thickness": 2.2,
+                        "width": 0,
+                    },
+                    **named,
+                    **hover,
+                )
+            ]
+
+
+def band(mark: Line, colour: str) -> list[Any]:
+    """The area between a line's bounds, as one closed outline."""
+    if not len(mark.low):
+        return []
+    x, low, high = (np.asarray(column, dtype=np.float64) for column in (mark.x, mark.low, mark.high))
+    drawn = np.isfinite(low) & np.isfinite(high)
+    x, bounds = x[drawn], np.concatenate([high[drawn], low[drawn][::-1]])
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return [
+        go.Scatter(
+            x=numbers(np.concatenate([x, x[::-1]])),
+            y=numbers(bounds),
+            mode="lines",
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},0.15)",
+            line={"width": 0},
+            hoverinfo="skip",
+            legendgroup=mark.name,
+            showlegend=False,
+        )
+    ]
+
+
+def layout(chart: Chart) -> dict[str, Any]:
+    """Axes with units, the legend below, no title (the page has its own)."""
+    laid: dict[str, Any] = {
+        "xaxis": axis(chart.x, [value for mark in chart.marks if isinstance(mark, Line) for value in mark.x]),
+        "yaxis": axis(chart.y, [value for mark in chart.marks if isinstance(mark, Line) for value in mark.y])
+        | ({"autorange": "reversed"} if chart.y.categories else {}),
+        "boxmode": "group",
+        "barmode": "group",
+        "hovermode": "closest",
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        "margin": {"l": 56, "r": 12, "t": 24, "b": 48},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "height": 90 + 34 * len(chart.y.categories) if chart.y.categories else 400,
+    }
+    if chart.reference is not None:
+        laid["shapes"] = [
+            {"type": "line", "x0": chart.reference, "x1": chart.reference, "y0": 0, "y1": 1, "yref": "paper"}
+        ]
+    return laid
+
+
+def axis(described: Axis, values: Sequence[float]) -> dict[str, Any]:
+    """One axis; a logarithmic one is marked at 1, 2 and 5 where the values span few powers of ten."""
+    laid: dict[str, Any] = {"title": {"text": described.label}, "automargin": True, "zeroline": False}
+    if described.log:
+        spread = np.nanmax(values) / np.nanmin(values)
+        laid |= {"type": "log", "exponentformat": "power", "dtick": "D2" if spread < FEW else 1}
+    if described.categories:
+        order = list(described.categories)
+        laid |= {"type": "category", "categoryorder": "array", "categoryarray": order}
+    if described.from_zero:
+        laid["rangemode"] = "tozero"
+    return laid
+
+
+def numbers(values: Sequence[float] | NDArray[np.float64]) -> list[float | None]:
+    """Floats to five digits, null for what is not finite: plain JSON, and a third of the size."""
+    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in map(float, values)]

@@ -1,0 +1,161 @@
+"""The report as one HTML file that opens from disk, loads nothing, and reads on a phone.
+
+A page is a list of sections, and a section a list of tables, charts and texts: whoever has something to
+add makes a `Section`; the template stays as it is.
+"""
+
+import base64
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import plotly
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from pipeline.reports.charts import Chart
+from pipeline.reports.interactive import plotly_json
+from pipeline.reports.png import png
+from pipeline.reports.table import Table
+from pipeline.tables import atomic_file
+
+
+@dataclass(frozen=True)
+class Text:
+    """A longer text as it is, such as a file of parameters, folded away under its title."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: an introduction of one paragraph, then blocks in order."""
+
+    title: str
+    intro: str = ""
+    blocks: tuple[Table | Chart | Text, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        """The title as a link's target."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+class Tile(NamedTuple):
+    """One number in large type at the top of the page."""
+
+    label: str
+    value: str
+    unit: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page; `notice` is a warning shown above all else."""
+
+    title: str
+    subtitle: str = ""
+    notice: str = ""
+    tiles: Sequence[Tile] = ()
+    findings: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+
+
+class Cell(NamedTuple):
+    """A table's cell."""
+
+    text: str
+    number: bool
+    best: bool
+
+
+class Row(NamedTuple):
+    """A table's row."""
+
+    cells: list[Cell]
+    marked: bool
+
+
+def write(page: Page, path: Path) -> None:
+    """Write a page; the same page gives the same bytes."""
+    with atomic_file(path) as file:
+        file.write(render(page).encode())
+
+
+def render(page: Page) -> str:
+    """A page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.reports"),
+        autoescape=select_autoescape(("html", "jinja")),
+        undefined=StrictUndefined,
+    )
+    environment.globals.update(groups_of=groups_of, rows_of=rows_of)
+    sections = [
+        {
+            "title": section.title,
+            "slug": section.slug,
+            "intro": section.intro,
+            "blocks": [block_of(block) for block in section.blocks],
+        }
+        for section in page.sections
+    ]
+    templates = files("pipeline.reports") / "templates"
+    template = environment.get_template("page.html.jinja")
+    return template.render(
+        page={**vars(page), "sections": sections},
+        css=Markup((templates / "page.css").read_text(encoding="utf-8")),
+        js=Markup((templates / "page.js").read_text(encoding="utf-8")),
+        plotly=packed_plotly(),
+    )
+
+
+def packed_plotly() -> str:
+    """plotly.js compressed: 2 MB of text in place of 5, unpacked by the browser."""
+    source = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
+    return base64.b64encode(gzip.compress(source, compresslevel=9, mtime=0)).decode()
+
+
+def block_of(block: Table | Chart | Text) -> dict[str, Any]:
+    """A block as the template takes it."""
+    match block:
+        case Table():
+            return {"kind": "table", "table": block}
+        case Text():
+            return {"kind": "text", "title": block.title, "text": block.text}
+        case Chart():
+            # Nothing in a chart's data may end the script element that holds it.
+            data = plotly_json(block).replace("<", "\\u003c")
+            return {
+                "kind": "chart",
+                "name": block.name,
+                "title": block.title,
+                "alt": block.alt,
+                "caption": block.caption,
+                "png": base64.b64encode(png(block)).decode(),
+                "json": Markup(data),
+            }
+
+
+def groups_of(table: Table) -> list[tuple[str, int]]:
+    """A table's headings over several columns, with how many each spans; one entry if there are none."""
+    return [(label, len(list(columns))) for label, columns in groupby(table.columns, key=lambda c: c.group)]
+
+
+def rows_of(table: Table) -> Iterator[Row]:
+    """A table's rows as text."""
+    texts = [table.cells(column) for column in table.columns]
+    numbers = [table.is_number(column) for column in table.columns]
+    best = [table.best(column) for column in table.columns]
+    for position in range(len(table.frame)):
+        cells = [
+            Cell(text[position], number, lowest == position)
+            for text, number, lowest in zip(texts, numbers, best, strict=True)
+        ]
+        yield Row(cells, position in table.marked)

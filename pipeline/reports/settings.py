@@ -1,0 +1,44 @@
+"""What a report measures and how it calls it."""
+
+from dataclasses import dataclass
+
+from pipeline.metrics.distributions import RESAMPLES
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The words and bounds of a report.
+
+    `threshold` asks 'under 18?' (None: not asked); `within` is the bound of CS@; `bin_width` that of
+    the error per target; all in `unit`. `seed` and `resamples` are the bootstrap's.
+    """
+
+    target: str = "age"
+    unit: str = "years"
+    threshold: float | None = 18
+    within: float = 5
+    bin_width: float = 1
+    seed: int = 0
+    resamples: int = RESAMPLES
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The test metrics' short names, and what the reader calls them."""
+        named = {
+            "mae": f"MAE ({self.unit})",
+            "rmse": f"RMSE ({self.unit})",
+            "pearson": "Pearson r",
+            "cs": f"CS@{self.within:g}",
+        }
+        if self.threshold is not None:
+            named["precision"] = f"precision under {self.threshold:g}"
+            named["recall"] = f"recall under {self.threshold:g}"
+        return named
+
+
+POLICIES = {"fixed": "fixed learning rate", "found": "learning rate from the finder"}
+
+
+def policy_title(policy: str) -> str:
+    """A policy in words."""
+    return POLICIES.get(policy, policy)

@@ -1,0 +1,148 @@
+"""What a run found: as numbers for `dvc metrics`, and in plain words for the top of the page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from pipeline.reports.evaluation import Evaluation
+from pipeline.reports.results import Results
+from pipeline.reports.settings import policy_title
+
+STATISTICS = ("min", "mean", "std", "median", "iqm")
+DIGITS = 6
+
+
+def metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """metrics.json: {policy: {optimizer: ...}, contenders, chosen}; what is not a number is left out."""
+    tree: dict[str, Any] = {}
+    for row in evaluation.summary.to_dict("records"):
+        run = tree.setdefault(row["policy"], {}).setdefault(row["optimizer"], {"diverged": row["diverged"]})
+        run[row["measure"]] = finite({name: row[name] for name in STATISTICS})
+    names = evaluation.settings.metrics
+    tree["contenders"] = {
+        key(row["title"]): finite({name: row[name] for name in ("val_mae", *names)})
+        for row in evaluation.contenders.to_dict("records")
+    }
+    return tree
+
+
+def key(title: str) -> str:
+    """A title as a name without blanks: 'SVR (RBF)' is svr_rbf."""
+    return "_".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+def finite(values: dict[str, float]) -> dict[str, float]:
+    """The values that are numbers, rounded so that a diff shows changes and no noise."""
+    return {name: round(float(value), DIGITS) for name, value in values.items() if pd.notna(value)}
+
+
+def sentences(results: Results, evaluation: Evaluation) -> list[str]:
+    """The findings in plain words, the most important first."""
+    return list(findings(results, evaluation))
+
+
+def findings(results: Results, evaluation: Evaluation) -> Iterator[str]:
+    """See `sentences`."""
+    unit = evaluation.settings.unit
+    yield counted(results, evaluation)
+    rows = evaluation.summary[evaluation.summary["measure"] == "test_mae"].set_index(["policy", "optimizer"])
+    validated = evaluation.summary[evaluation.summary["measure"] == "val_mae"]
+    winner = lowest(validated, "mean")
+    policy, optimizer = winner["policy"], winner["optimizer"]
+    best = rows.loc[(policy, optimizer)]
+    yield (
+        f"By mean validation error the best way to train is {optimizer.upper()} with the "
+        f"{policy_title(policy)}: over {best['members']:.0f} seeds its test error is "
+        f"{best['mean']:.2f} ± {best['std']:.2f} {unit} (mean ± standard deviation), from {best['min']:.2f} "
+        f"to {best['max']:.2f}."
+    )
+    yield from policies_compared(evaluation)
+    yield from chosen(evaluation)
+    yield from ensembles(evaluation)
+    yield from baselines(evaluation)
+
+
+def counted(results: Results, evaluation: Evaluation) -> str:
+    """How many models there are, and of what."""
+    members = evaluation.members
+    diverged = int(members["diverged"].sum())
+    lost = f"{diverged} of them diverged and {'is' if diverged == 1 else 'are'} left out of every statistic"
+    faces = {split: f"{int(results.rows(split).sum()):,}" for split in ("train", "validation", "test")}
+    return (
+        f"{len(members)} models were trained on {faces['train']} faces, chosen on {faces['validation']} and "
+        f"tested on {faces['test']}; {lost if diverged else 'none diverged'}."
+    )
+
+
+def policies_compared(evaluation: Evaluation) -> Iterator[str]:
+    """Which policy has the lower error over all optimisers, if their intervals are apart."""
+    rows = evaluation.pooled.sort_values("iqm")
+    if len(rows) < 2:
+        return
+    better, worse = rows.iloc[0], rows.iloc[1]
+    unit = evaluation.settings.unit
+    yield (
+        f"Over all optimisers the {policy_title(better['policy'])} gives the lower error: an interquartile "
+        f"mean of {span(better, 'iqm')} against {span(worse, 'iqm')} {unit} (95% intervals over seeds; they "
+        f"{'overlap' if better['iqm_high'] >= worse['iqm_low'] else 'do not overlap'})."
+    )
+
+
+def span(row: "pd.Series[Any]", name: str) -> str:
+    """A number with its interval."""
+    return f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+
+
+def chosen(evaluation: Evaluation) -> Iterator[str]:
+    """The single model chosen on validation, and the paper's choice beside it."""
+    choice = evaluation.choices.iloc[-1]
+    optimism = choice["validation_choice"] - choice["test_choice"]
+    verdict = f"{optimism:.2f} too good" if optimism > 0 else "here the same"
+    yield (
+        f"The one model chosen on validation is {choice['chosen_on_validation']}, with a test error of "
+        f"{choice['validation_choice']:.2f} {evaluation.settings.unit}. Choosing on the test faces "
+        f"instead, as the paper does, would have claimed {choice['test_choice']:.2f}: {verdict}."
+    )
+
+
+def ensembles(evaluation: Evaluation) -> Iterator[str]:
+    """What averaging gains."""
+    choice = evaluation.choices.iloc[-1]
+    everyone, five, single = choice["ensemble_all"], choice["ensemble_five"], choice["validation_choice"]
+    verdict = "better" if min(everyone, five) < single else "not better"
+    yield (
+        f"Averaging the predictions of all {choice['members']:.0f} models gives {everyone:.2f}, of the five "
+        f"best on validation {five:.2f} {evaluation.settings.unit}: {verdict} than the single model."
+    )
+
+
+def baselines(evaluation: Evaluation) -> Iterator[str]:
+    """Whether the best baseline beats the networks: each side chosen on validation, compared on test."""
+    rows = evaluation.contenders
+    known = rows[rows["kind"] == "baseline"]
+    if known.empty:
+        return
+    best = lowest(known, "val_mae")
+    rival = lowest(rows[rows["kind"].isin(["model", "ensemble"])], "val_mae")
+    unit = evaluation.settings.unit
+    ahead = "A baseline wins" if best["mae"] < rival["mae"] else "The networks win"
+    side = "below" if best["mae"] < rival["mae"] else "above"
+    yield (
+        f"{ahead}: {best['title']}, the best baseline on validation, has a test error of "
+        f"{interval(best)} {unit}, {side} the {rival['title']} with {interval(rival)} (95% intervals over "
+        f"test faces)."
+    )
+    single = rows[rows["kind"] == "model"].iloc[0]
+    if rival["mae"] <= best["mae"] < single["mae"]:
+        yield f"That baseline still beats the single model ({interval(single)}): only averaging wins."
+
+
+def lowest(rows: pd.DataFrame, column: str) -> "pd.Series[Any]":
+    """The row with the lowest number in a column."""
+    return rows.sort_values(column, kind="stable").iloc[0]
+
+
+def interval(row: "pd.Series[Any]") -> str:
+    """A contender's test error with its interval over faces."""
+    return f"{row['mae']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"

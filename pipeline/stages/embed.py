@@ -1,0 +1,70 @@
+"""Stage embed: every crop becomes a vector, once; faces, targets, splits and vectors become one table."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipeline.datasets.leaks import leaks
+from pipeline.encoders import View, build_all
+from pipeline.encoders.embedding import embed, settle
+from pipeline.encoders.segments import read_vectors
+from pipeline.encoders.table import stored_blocks
+from pipeline.faces import shards
+from pipeline.params import Params
+from pipeline.stages import files
+from pipeline.stages.running import Summary
+from pipeline.tables import only, read_folder, read_table, rows_of, write_batches, write_table
+
+PRODUCER = "vec2age embed"
+
+
+def run(params: Params, workers: int) -> Summary:
+    """Encode what the store lacks, write embeddings/faces.parquet, look for leaks across splits."""
+    splits = read_table(files.SPLITS)
+    faces = only(read_table(files.MANIFEST), splits["face_id"]).drop_columns(["path", "subject", "dataset"])
+    faces = faces.append_column("split", rows_of(splits, faces["face_id"])["split"])
+    ready = read_folder(files.READY_VECTORS)
+    if ready is None:
+        summary, settings, blocks = encode(params, faces, workers)
+    else:
+        summary, settings = {"encoder": "none: the data set holds vectors"}, {}
+        vectors = rows_of(ready, faces["face_id"])
+        blocks = iter([faces.append_column(ready.schema.field("vector"), vectors["vector"])])
+    first = next(blocks)
+    rows = write_batches(chain(first, blocks), files.FACES, first.schema, PRODUCER, settings)
+    found = leaks(
+        read_vectors(files.FACES), faces["face_id"], faces["split"], threshold=params.embed.leak_threshold
+    )
+    write_table(found, files.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
+    return {"faces": rows, **summary, "near-duplicates across splits": found.num_rows}
+
+
+def chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The first block, then the others."""
+    yield first
+    yield from rest
+
+
+def encode(params: Params, faces: pa.Table, workers: int) -> tuple[Summary, Summary, Iterator[pa.Table]]:
+    """Fill the store for these faces; give what to print, what to record, and the blocks to write."""
+    wanted = params.encoder
+    encoders = build_all(
+        wanted.names,
+        [View(**view.model_dump()) for view in wanted.views],
+        margin=params.crop.margin,
+        settings={name: wanted.settings(name) for name in wanted.names},
+        precision=wanted.precision,
+        compile=wanted.compile,
+    )
+    crops = shards.paths(files.CROPS)
+    encoders, sentences = settle(encoders, crops, files.STORE)
+    counts = embed(crops, encoders, files.STORE, workers=workers)
+    crop_ids = rows_of(read_folder(files.CROPS, ["face_id", "crop_id"]), faces["face_id"])["crop_id"]
+    summary: Summary = {
+        "newly encoded": sum(count.encoded for count in counts.values()),
+        "found in the store": sum(count.found for count in counts.values()),
+        "precision": " ".join(sentences),
+    }
+    settings: Summary = {"encoders": ", ".join(e.fingerprint for e in encoders), "combine": wanted.combine}
+    blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, files.STORE, wanted.combine)
+    return summary, settings, blocks

@@ -1,0 +1,34 @@
+"""Stage ingest: a data set's labelled faces become the manifest."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline import datasets
+from pipeline.datasets.manifest import within
+from pipeline.params import Params
+from pipeline.rejects import Rejects
+from pipeline.stages import files
+from pipeline.stages.outputs import empty_folder
+from pipeline.stages.running import Summary
+from pipeline.tables import write_table
+
+PRODUCER = "vec2age ingest"
+
+
+def run(params: Params, workers: int) -> Summary:
+    """Read, hash and check the faces; write manifest, ready-made vectors and rejects."""
+    rejects = Rejects()
+    table = datasets.read(
+        params.data.name, Path(params.data.root), rejects=rejects, workers=workers, **params.data.settings
+    )
+    table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
+    settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
+    empty_folder(files.READY_VECTORS)
+    if "vector" in table.column_names:
+        vectors: pa.Table = table.select(["face_id", "vector"])
+        write_table(vectors, files.READY_VECTORS / "00000.parquet", PRODUCER, settings)
+        table = table.drop_columns(["vector"])
+    write_table(table, files.MANIFEST, PRODUCER, settings)
+    write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
+    return {"data set": params.data.name, "faces": table.num_rows, **rejects.summary()}

@@ -1,0 +1,32 @@
+"""Which results exist, where they are and how large: what `vec2age where` prints."""
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.stages import files
+
+RESULTS = (
+    ("faces and their targets", files.MANIFEST),
+    ("crops, packed", files.CROPS),
+    ("what was left out, and why", files.REJECTS),
+    ("training, validation, test", files.SPLITS),
+    ("vectors", files.FACES),
+    ("near-duplicates across splits", files.LEAKS),
+)
+
+
+def print_results() -> None:
+    """Print one aligned line for each result."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("result", "where", "rows", "size"):
+        table.add_column(column, justify="right" if column in ("rows", "size") else "left")
+    for what, path in RESULTS:
+        parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
+        if parts:
+            rows = f"{sum(pq.ParquetFile(part).metadata.num_rows for part in parts):,}"
+            size = f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"
+        else:
+            rows, size = "", "not yet: dvc repro"
+        table.add_row(what, str(path), rows, size)
+    Console().print(table)

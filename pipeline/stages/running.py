@@ -1,0 +1,54 @@
+"""What all stages share: parameters in, a summary and the running time out."""
+
+import json
+import os
+import platform
+import time
+from importlib import import_module
+
+import typer
+
+from pipeline import params
+from pipeline.stages import files
+from pipeline.tables import atomic_file
+
+Summary = dict[str, str | int | float]
+
+
+def run_stage(name: str, workers: int | None) -> None:
+    """Run one stage, print its summary and note its running time in logs/, outside DVC."""
+    settings = params.load()
+    stage = import_module(f"pipeline.stages.{name}")
+    workers = workers or available_cores()
+    start = time.perf_counter()
+    summary: Summary = stage.run(settings, workers)
+    seconds = time.perf_counter() - start
+    write_log(name, seconds, workers, summary)
+    print_summary(name, seconds, summary)
+
+
+def available_cores() -> int:
+    """The processors that this process may use, which a container may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_log(name: str, seconds: float, workers: int, summary: Summary) -> None:
+    """Keep what differs from run to run apart from what DVC compares."""
+    entry = {
+        "stage": name,
+        "seconds": round(seconds, 3),
+        "workers": workers,
+        "cores": available_cores(),
+        "machine": platform.machine(),
+        "summary": summary,
+    }
+    with atomic_file(files.LOGS / f"{name}.json") as file:
+        file.write(json.dumps(entry, indent=2).encode() + b"\n")
+
+
+def print_summary(name: str, seconds: float, summary: Summary) -> None:
+    """Print a stage's counts as an aligned block."""
+    width = max((len(key) for key in summary), default=0)
+    typer.echo(f"{name}: {seconds:.1f} s")
+    for key, value in summary.items():
+        typer.echo(f"  {key:<{width}}  {value}")

@@ -1,0 +1,28 @@
+"""Stage split: the faces that are left are divided into training, validation and test."""
+
+from collections import Counter
+
+import pyarrow as pa
+
+from pipeline.datasets.splits import split
+from pipeline.params import Params
+from pipeline.rejects import Rejects, combine
+from pipeline.stages import files
+from pipeline.stages.running import Summary
+from pipeline.tables import only, read_folder, read_table, write_table
+
+
+def run(params: Params, workers: int) -> Summary:
+    """Split the faces that have a crop or a vector; gather everything left out so far in one table."""
+    present = [read_folder(folder, ["face_id"]) for folder in (files.CROPS, files.READY_VECTORS)]
+    usable = pa.concat_tables([table for table in present if table is not None])
+    rejects = Rejects()
+    settings = params.split.model_dump()
+    splits = split(
+        only(read_table(files.MANIFEST), usable["face_id"]), seed=params.seed, rejects=rejects, **settings
+    )
+    recorded = {"split": settings, "seed": params.seed}
+    write_table(splits, files.SPLITS, "vec2age split", recorded)
+    earlier = [read_table(path) for path in (files.INGEST_REJECTS, files.CROP_REJECTS)]
+    write_table(combine(*earlier, rejects.table()), files.REJECTS, "vec2age split", recorded)
+    return {**Counter(splits["split"].to_pylist()), **rejects.summary()}

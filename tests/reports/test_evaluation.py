@@ -1,0 +1,216 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.reports.evaluation import evaluate
+from pipeline.reports.results import Results
+from pipeline.reports.settings import Settings
+
+
+def long_predictions(results: Results, run_index: int, split: str) -> pd.DataFrame:
+    """Predictions of sound members as one row a member and face: slow, but hard to get wrong."""
+    run = results.runs[run_index]
+    rows = []
+    for position, score in run.scores.iterrows():
+        if score["diverged"]:
+            continue
+        for column, face in results.faces.iterrows():
+            if face["split"] == split:
+                rows.append(
+                    (score["member"], face["face_id"], face["target"], run.predictions[position, column])
+                )
+    return pd.DataFrame(rows, columns=["member", "face_id", "target", "prediction"])
+
+
+def error(frame: pd.DataFrame) -> pd.Series:
+    return (frame["prediction"] - frame["target"]).abs()
+
+
+@pytest.mark.parametrize("run", range(4))
+def test_members_hold_the_errors_of_their_predictions(complete, evaluated, run):
+    name = complete.runs[run]
+    rows = evaluated.members
+    rows = rows[(rows["policy"] == name.policy) & (rows["optimizer"] == name.optimizer)].set_index("member")
+    long = long_predictions(complete, run, "test")
+    long["error"] = error(long)
+    for member, group in long.groupby("member"):
+        assert rows.loc[member, "test_mae"] == pytest.approx(group["error"].mean())
+        assert rows.loc[member, "test_rmse"] == pytest.approx(np.sqrt((group["error"] ** 2).mean()))
+        assert rows.loc[member, "test_cs"] == pytest.approx((group["error"] <= 5).mean())
+        assert rows.loc[member, "test_pearson"] == pytest.approx(group["target"].corr(group["prediction"]))
+        minors, called = group[group["target"] < 18], group[group["prediction"] < 18]
+        assert rows.loc[member, "test_recall"] == pytest.approx((minors["prediction"] < 18).mean())
+        assert rows.loc[member, "test_precision"] == pytest.approx((called["target"] < 18).mean())
+
+
+def test_a_diverged_member_is_listed_without_numbers(evaluated):
+    (row,) = evaluated.members[evaluated.members["diverged"]].to_dict("records")
+    assert row["id"] == "fixed/sgd/02"
+    assert np.isnan(
+        [row[name] for name in ("test_mae", "test_rmse", "test_cs", "test_recall", "rank_val")]
+    ).all()
+
+
+def test_summary_counts_and_averages_what_pandas_does(evaluated):
+    grouped = evaluated.members.groupby(["policy", "optimizer"])
+    for measure in ("mae", "val_mae", "test_mae"):
+        rows = evaluated.summary[evaluated.summary["measure"] == measure].set_index(["policy", "optimizer"])
+        expected = grouped[measure].agg(["count", "min", "mean", "std", "median", "max"])
+        for column, name in (
+            ("members", "count"),
+            *((n, n) for n in ("min", "mean", "std", "median", "max")),
+        ):
+            np.testing.assert_allclose(rows[column].loc[expected.index], expected[name], err_msg=column)
+        assert rows["diverged"].to_dict()[("fixed", "sgd")] == 1
+        assert (rows["iqm_low"] <= rows["iqm"]).all()
+        assert (rows["iqm"] <= rows["iqm_high"]).all()
+
+
+def test_the_best_optimizer_of_a_policy_is_that_of_the_lowest_mean_validation_error(evaluated):
+    means = evaluated.members.groupby(["policy", "optimizer"])["val_mae"].mean()
+    assert evaluated.best == {policy: means[policy].idxmin() for policy in ("fixed", "found")}
+    assert evaluated.best == {"fixed": "adam", "found": "sgd"}
+
+
+def test_improvement_pairs_every_two_optimizers_and_every_two_policies_by_seed(evaluated):
+    assert evaluated.improvement["title"].tolist() == [
+        "ADAM beats SGD (fixed)",
+        "SGD beats ADAM (found)",
+        "fixed beats found (ADAM)",
+        "found beats fixed (SGD)",
+    ]
+    assert evaluated.improvement["seeds"].tolist() == [5, 6, 6, 5], "the diverged seed is left out"
+    by_seed = evaluated.members.pivot(index="seed", columns=["policy", "optimizer"], values="test_mae")
+    for row in evaluated.improvement.to_dict("records"):
+        kind = "optimizer" if row["policy"] else "policy"
+        keys = [
+            (row["policy"], row[name]) if kind == "optimizer" else (row[name], row["optimizer"])
+            for name in ("first", "second")
+        ]
+        pair = by_seed[keys].dropna()
+        assert row["probability"] == (pair[keys[0]] < pair[keys[1]]).mean()
+        assert row["probability"] >= 0.5
+        assert row["low"] <= row["probability"] <= row["high"]
+
+
+def test_runs_without_a_common_seed_are_not_compared(complete):
+    scores = complete.runs[1].scores.assign(seed=lambda frame: frame["seed"] + 1000)
+    moved = dataclasses.replace(complete.runs[1], scores=scores)
+    runs = (complete.runs[0], moved)
+    found = evaluate(dataclasses.replace(complete, runs=runs), Settings(resamples=10))
+    assert found.improvement.empty
+
+
+def test_choices_and_ensembles_equal_a_slow_computation(complete, evaluated):
+    everything = []
+    for index, run in enumerate(complete.runs):
+        for split in ("validation", "test"):
+            long = long_predictions(complete, index, split)
+            everything.append(long.assign(policy=run.policy, optimizer=run.optimizer, split=split))
+    long = pd.concat(everything)
+    long["error"] = error(long)
+    long["id"] = long["policy"] + "/" + long["optimizer"] + "/" + long["member"].map("{:02.0f}".format)
+    for choice in evaluated.choices.to_dict("records"):
+        mine = long
+        if choice["policy"] != "all":
+            mine = long[(long["policy"] == choice["policy"]) & (long["optimizer"] == choice["optimizer"])]
+        scores = mine.groupby(["split", "id"])["error"].mean()
+        assert choice["members"] == len(scores["test"])
+        assert choice["mean"] == pytest.approx(scores["test"].mean())
+        assert choice["chosen_on_validation"] == scores["validation"].idxmin()
+        assert choice["validation_choice"] == pytest.approx(scores["test"][scores["validation"].idxmin()])
+        assert choice["chosen_on_test"] == scores["test"].idxmin()
+        assert choice["test_choice"] == pytest.approx(scores["test"].min())
+        five = scores["validation"].nsmallest(5).index
+        for column, ids in (("ensemble_all", scores["test"].index), ("ensemble_five", five)):
+            some = mine[(mine["split"] == "test") & mine["id"].isin(ids)]
+            averaged = some.groupby("face_id")[["prediction", "target"]].mean()
+            assert choice[column] == pytest.approx(error(averaged).mean()), column
+
+
+def test_contenders_hold_every_baseline_and_only_the_choice_on_test_is_optimistic(complete, evaluated):
+    rows = evaluated.contenders.set_index("title")
+    assert rows.index.tolist() == [
+        "ridge regression",
+        "svr regression",
+        "single model, chosen on validation",
+        "single model, chosen on test",
+        "ensemble of all models",
+        "ensemble of the 5 best on validation",
+    ]
+    assert rows["optimistic"].tolist() == [False, False, False, True, False, False]
+    test = complete.rows("test")
+    assert complete.baselines is not None
+    errors = np.abs(complete.baselines.predictions[1, test] - complete.target("test"))
+    assert rows.loc["svr regression", "mae"] == pytest.approx(errors.mean())
+    assert rows.loc["svr regression", "low"] < errors.mean() < rows.loc["svr regression", "high"]
+
+
+def test_the_best_contender_is_best_on_validation_and_behind_nobody(evaluated):
+    rows = evaluated.contenders
+    (best,) = np.flatnonzero(rows["best"])
+    honest = rows[~rows["optimistic"]]
+    assert rows["val_mae"][best] == honest["val_mae"].min()
+    assert rows["behind"][best] == 0
+    np.testing.assert_allclose(rows["behind"], rows["mae"] - rows["mae"][best], atol=1e-12)
+
+
+def test_error_per_target_covers_the_three_best_of_each_policys_best_optimizer(complete, evaluated):
+    rows = evaluated.per_target
+    members = evaluated.members.set_index("id")
+    for policy, run in (("fixed", 0), ("found", 3)):
+        ids = rows.loc[rows["policy"] == policy, "id"].unique()
+        assert sorted(members.loc[ids, "rank_val"]) == [1, 2, 3]
+        long = long_predictions(complete, run, "test")
+        long = long[long["member"] == members.loc[ids[0], "member"]]
+        long["error"] = error(long)
+        found = rows[rows["id"] == ids[0]].set_index("target")
+        pd.testing.assert_series_equal(
+            found["error"], long.groupby("target")["error"].mean(), check_index_type=False
+        )
+        assert found["faces"].sum() == complete.rows("test").sum()
+
+
+def test_without_a_threshold_nobody_is_asked_whether_under_it(complete):
+    found = evaluate(complete, Settings(threshold=None, resamples=10))
+    assert "test_recall" not in found.members
+    assert "recall" not in found.contenders
+
+
+def test_works_without_baselines_and_with_one_member(complete):
+    run = complete.runs[0]
+    single = dataclasses.replace(run, scores=run.scores[:1], predictions=run.predictions[:1])
+    found = evaluate(Results(complete.faces, (single,)), Settings(resamples=10))
+    assert np.isnan(found.summary["std"]).all()
+    assert found.contenders["kind"].tolist() == ["model", "optimistic", "ensemble", "ensemble"]
+
+
+def test_refuses_a_run_in_which_everything_diverged(complete):
+    run = complete.runs[0]
+    lost = dataclasses.replace(run, scores=run.scores.assign(diverged=True, val_mae=np.nan, test_mae=np.nan))
+    with pytest.raises(UserError, match="every model diverged"):
+        evaluate(Results(complete.faces, (lost,)))
+
+
+def test_an_optimizer_that_always_diverges_is_counted_and_never_chosen(complete):
+    run = complete.runs[1]
+    nothing = dict.fromkeys(("mae", "val_mae", "test_mae"), np.nan)
+    lost = dataclasses.replace(
+        run,
+        scores=run.scores.assign(diverged=True, **nothing),
+        predictions=np.full_like(run.predictions, np.nan),
+    )
+    found = evaluate(Results(complete.faces, (complete.runs[0], lost)), Settings(resamples=10))
+    row = found.summary[(found.summary["optimizer"] == "sgd") & (found.summary["measure"] == "test_mae")]
+    assert (row["members"].item(), row["diverged"].item()) == (0, 6)
+    assert found.best == {"fixed": "adam"}
+    assert "sgd" not in found.choices["optimizer"].tolist()
+
+
+def test_the_same_results_give_the_same_numbers(complete, evaluated):
+    again = evaluate(complete, evaluated.settings)
+    for name in ("members", "summary", "pooled", "improvement", "choices", "contenders", "per_target"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(evaluated, name), check_exact=True)

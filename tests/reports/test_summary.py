@@ -1,0 +1,86 @@
+import dataclasses
+import json
+import math
+
+import pytest
+
+from pipeline.reports import summary
+from pipeline.reports.evaluation import evaluate
+from pipeline.reports.settings import Settings
+
+
+def test_metrics_are_a_tree_of_numbers_that_json_takes(evaluated):
+    tree = summary.metrics(evaluated)
+    json.dumps(tree, allow_nan=False)
+    sgd = evaluated.members[
+        (evaluated.members["policy"] == "fixed") & (evaluated.members["optimizer"] == "sgd")
+    ]
+    assert tree["fixed"]["sgd"]["diverged"] == 1
+    assert tree["fixed"]["sgd"]["test_mae"]["mean"] == pytest.approx(sgd["test_mae"].mean(), abs=1e-6)
+    assert set(tree["contenders"]["svr_regression"]) == {
+        "val_mae", "mae", "rmse", "pearson", "cs", "precision", "recall",
+    }  # fmt: skip
+
+
+def test_metrics_leave_out_what_is_not_a_number(complete):
+    run = complete.runs[0]
+    single = dataclasses.replace(run, scores=run.scores[:1], predictions=run.predictions[:1])
+    found = evaluate(dataclasses.replace(complete, runs=(single,)), Settings(resamples=10))
+    statistics = summary.metrics(found)["fixed"]["adam"]["test_mae"]
+    assert "std" not in statistics
+    assert all(math.isfinite(value) for value in statistics.values())
+
+
+@pytest.mark.parametrize(
+    ("title", "key"), [("SVR (RBF)", "svr_rbf"), ("k-nearest neighbours", "k_nearest_neighbours")]
+)
+def test_titles_become_keys(title, key):
+    assert summary.key(title) == key
+
+
+def test_findings_name_the_best_way_and_count_what_diverged(complete, evaluated):
+    counted, best, policies, chosen, averaged, *rest = summary.sentences(complete, evaluated)
+    assert counted.startswith(
+        "24 models were trained on 120 faces, chosen on 60 and tested on 60; 1 of them diverged"
+    )
+    assert "SGD with the learning rate from the finder: over 6 seeds" in best
+    assert "do not overlap" in policies
+    assert evaluated.choices.iloc[-1]["chosen_on_validation"] in chosen
+    assert "Averaging the predictions of all 23 models" in averaged
+    assert rest[0].startswith("The networks win: svr regression")
+
+
+def with_baseline(evaluated, mae):
+    rows = evaluated.contenders.copy()
+    row = rows["title"] == "svr regression"
+    rows.loc[row, ["mae", "low", "high"]] = [mae, mae - 0.01, mae + 0.01]
+    return dataclasses.replace(evaluated, contenders=rows)
+
+
+def test_a_baseline_that_wins_is_said_to_win(complete, evaluated):
+    found = summary.sentences(complete, with_baseline(evaluated, 0.01))[-1]
+    assert found.startswith(
+        "A baseline wins: svr regression, the best baseline on validation, has a test error of 0.01"
+    )
+
+
+def test_a_baseline_that_beats_the_single_model_but_not_the_ensemble_is_said_to(complete, evaluated):
+    rows = evaluated.contenders.set_index("title")["mae"]
+    between = (rows["ensemble of all models"] + rows["single model, chosen on validation"]) / 2
+    *_, verdict, note = summary.sentences(complete, with_baseline(evaluated, between))
+    assert verdict.startswith("The networks win")
+    assert note.startswith("That baseline still beats the single model")
+
+
+def test_the_optimism_of_choosing_on_test_is_told(complete, evaluated):
+    choices = evaluated.choices.copy()
+    last = choices.index[-1]
+    choices.loc[last, ["validation_choice", "test_choice"]] = [2.5, 2.25]
+    told = summary.sentences(complete, dataclasses.replace(evaluated, choices=choices))[3]
+    assert "would have claimed 2.25: 0.25 too good" in told
+
+
+def test_one_policy_is_not_compared_with_itself(complete):
+    fixed = dataclasses.replace(complete, runs=complete.runs[:2])
+    found = summary.sentences(fixed, evaluate(fixed, Settings(resamples=10)))
+    assert not any("Over all optimisers" in sentence for sentence in found)
