@@ -1,6 +1,6 @@
 # make demo   everything on the rendered sample, from a fresh clone
 # make test   lint, types, architecture and tests
-# make bench  the speed claims of docs/benchmarks.md, measured again on this machine
+# make bench  the speed claims of the docs, measured again on this machine
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -5,8 +5,8 @@ python bench/facenet.py [--faces 512] [--rounds 3] [--compile]
 The obvious program opens every crop with Pillow, resizes it, stacks 32 tensors and calls
 facenet-pytorch's network in fp32. Ours takes the same PNG crops out of a Parquet shard and ends with
 vectors on disk: bfloat16, channels_last, batch normalisation folded away, one batch a core, decoding and
-writing beside the network. Weights are random, which costs the same time. The programs take turns, so that whatever
-else the machine does touches both; the figures are medians over the rounds.
+writing beside the network. Weights are random, which costs the same time. The programs take turns, so that
+whatever else the machine does touches both; the figures are medians over the rounds.
 """
 
 import argparse

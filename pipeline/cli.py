@@ -1,8 +1,9 @@
 """The command line: one command per stage of dvc.yaml, and `use`, `doctor` and `where`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +15,10 @@ STAGES = {
     "crop": "Find, square and judge every face; pack the crops into data/crops.",
     "split": "Decide which faces train, validate and test.",
     "embed": "Turn every crop into a vector, once, and write embeddings/faces.parquet.",
+    "find_lr": "Give every model its learning rate: the fixed one, and one found by a range test.",
+    "train": "Train one model for each seed; they predict validation and test faces.",
+    "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",
+    "report": "Draw the figures and write the page reports/index.html.",
 }
 
 app = typer.Typer(
@@ -37,18 +42,47 @@ Workers = Annotated[
 ]
 
 
+Optimizer = Annotated[
+    Literal["adam", "adagrad", "sgd", "swa"], typer.Option(help="Which optimiser's models.")
+]
+Policy = Annotated[
+    Literal["fixed", "found"], typer.Option(help="Where learning rates come from: params.yaml, or find_lr.")
+]
+
+
+def run(name: str, workers: int | None, **options: str) -> None:
+    """Run a stage; its module is imported only now."""
+    from pipeline.stages.running import run_stage
+
+    run_stage(name, workers, **options)
+
+
+def command_of(name: str) -> tuple[Callable[..., None], str]:
+    """A stage's command and the options of its example."""
+
+    def plain(workers: Workers = None) -> None:
+        run(name, workers)
+
+    def of_optimizer(optimizer: Optimizer, workers: Workers = None) -> None:
+        run(name, workers, optimizer=optimizer)
+
+    def of_policy_and_optimizer(optimizer: Optimizer, policy: Policy, workers: Workers = None) -> None:
+        run(name, workers, policy=policy, optimizer=optimizer)
+
+    several: dict[str, tuple[Callable[..., None], str]] = {
+        "find_lr": (of_optimizer, "--optimizer adam"),
+        "train": (of_policy_and_optimizer, "--optimizer adam --policy found"),
+    }
+    return several.get(name, (plain, "--workers 4"))
+
+
 def add_stage(name: str, summary: str) -> None:
-    """Register one stage as a command; its module is imported only when it runs."""
-
-    def command(workers: Workers = None) -> None:
-        from pipeline.stages.running import run_stage
-
-        run_stage(name, workers)
-
+    """Register one stage as a command."""
+    command, example = command_of(name)
     app.command(
         name,
         help=f"{summary} Reads its part of params.yaml.",
-        epilog=f"Example: [bold]vec2age {name} --workers 4[/bold]; [bold]dvc repro {name}[/bold] if need be.",
+        epilog=f"Example: [bold]vec2age {name} {example}[/bold]; [bold]dvc repro {name}[/bold] if need be.",
         rich_help_panel="Stages, in order",
     )(command)
 

@@ -9,10 +9,19 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline import losses
 from pipeline.errors import UserError
 
 PARAMS = Path("params.yaml")
@@ -20,7 +29,24 @@ PARAMS = Path("params.yaml")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
+AboveZero = Annotated[float, Field(gt=0)]
 Degrees = Annotated[float, Field(gt=0, le=180)]
+
+
+def checked_seeds(value: Any) -> int | list[int]:
+    """How many seeds, or which."""
+    if isinstance(value, list):
+        known = all(type(seed) is int and 0 <= seed < 2**32 for seed in value)
+        if value and known and len(set(value)) == len(value):
+            return value
+    elif type(value) is int and value > 0:
+        return value
+    raise ValueError(
+        f"{value!r} is neither a number of seeds above 0 nor a list of different whole numbers below 2**32"
+    )
+
+
+Seeds = Annotated[int | list[int], PlainValidator(checked_seeds)]
 
 
 class Section(BaseModel):
@@ -141,6 +167,138 @@ class Embed(Section):
     leak_threshold: Annotated[float, Field(gt=-1, le=1)]
 
 
+class FindLr(Section):
+    """The range test that gives each model of policy `found` its learning rate."""
+
+    min_lr: AboveZero
+    max_lr: AboveZero
+    steps: Annotated[int, Field(ge=13)]
+    stop_factor: Annotated[float, Field(gt=1)] | None
+
+    @model_validator(mode="after")
+    def _rates_rise(self) -> "FindLr":
+        if self.min_lr >= self.max_lr:
+            raise ValueError(f"min_lr must be less than max_lr ({self.max_lr:g})")
+        return self
+
+
+class LossParams(Section):
+    """A loss by name, and the settings that it takes."""
+
+    name: str
+    settings: dict[str, Any]
+
+    @field_validator("name")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        if name not in losses.REGISTRY.names():
+            raise ValueError(f"unknown loss {name!r}: choose one of {', '.join(losses.REGISTRY.names())}")
+        return name
+
+
+class RecipeParams(Section):
+    """How every model is trained, whatever its optimiser."""
+
+    loss: LossParams
+    hidden: list[Positive]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    standardise: bool
+    batch_size: Positive
+    epochs: Positive
+    lr_patience: Annotated[int, Field(ge=0)]
+    lr_factor: OpenFraction
+    stop_patience: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    precision: Literal["float32", "bfloat16"]
+
+
+class Adaptive(Section):
+    """ADAM or ADAGRAD."""
+
+    lr: AboveZero
+
+
+class Sgd(Section):
+    """Stochastic gradient descent."""
+
+    lr: AboveZero
+    momentum: Fraction
+
+
+class AveragingRate(Section):
+    """SWA's rate once it averages, under each policy."""
+
+    fixed: AboveZero | None
+    found: AboveZero | None
+
+
+class Swa(Sgd):
+    """SGD that averages its weights."""
+
+    swa_start: Annotated[int, Field(ge=0)]
+    swa_freq: Positive
+    swa_lr: AveragingRate
+    swa_lr_min: AboveZero | None
+
+
+OptimizerName = Literal["adam", "adagrad", "sgd", "swa"]
+PolicyName = Literal["fixed", "found"]
+
+
+class Train(Section):
+    """Which models are trained, and how."""
+
+    optimizers: Annotated[list[OptimizerName], Field(min_length=1)]
+    policies: Annotated[list[PolicyName], Field(min_length=1)]
+    seeds: Seeds
+    device: Literal["cpu", "cuda"]
+    recipe: RecipeParams
+    adam: Adaptive
+    adagrad: Adaptive
+    sgd: Sgd
+    swa: Swa
+
+    def fixed_rate(self, optimizer: str) -> float:
+        """An optimiser's learning rate under policy `fixed`."""
+        own: Adaptive | Sgd = getattr(self, optimizer)
+        return own.lr
+
+    def settings(self, optimizer: str, policy: str) -> dict[str, Any]:
+        """What a training recipe is built from: the shared settings and the optimiser's own."""
+        shared = self.recipe.model_dump()
+        loss = shared.pop("loss")
+        own: dict[str, Any] = getattr(self, optimizer).model_dump(exclude={"lr"})
+        if "swa_lr" in own:
+            own["swa_lr"] = own["swa_lr"][policy]
+        return {
+            "optimizer": optimizer,
+            "loss": loss["name"],
+            "loss_settings": loss["settings"],
+            **shared,
+            **own,
+        }
+
+
+class Evaluate(Section):
+    """What is measured on the faces that no model was trained on."""
+
+    baselines: Annotated[
+        list[Literal["mean", "median", "ridge", "knn", "svr", "boosting"]], Field(min_length=1)
+    ]
+    svr_rows: Positive
+    threshold: float | None
+    within: Annotated[float, Field(ge=0)]
+    bin_width: AboveZero
+    resamples: Positive
+
+
+class Report(Section):
+    """What the report calls the target and its unit."""
+
+    target: Annotated[str, Field(min_length=1)]
+    unit: Annotated[str, Field(min_length=1)]
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -151,6 +309,10 @@ class Params(Section):
     split: Split
     encoder: Encoder
     embed: Embed
+    find_lr: FindLr
+    train: Train
+    evaluate: Evaluate
+    report: Report
 
 
 def load(path: Path = PARAMS) -> Params:

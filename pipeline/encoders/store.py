@@ -42,7 +42,7 @@ from pipeline.encoders.segments import (
 from pipeline.errors import UserError
 from pipeline.tables import first_line, sync_directory
 
-SEGMENT_ROWS = 65536
+SEGMENT_ROWS = 32768
 KEY = re.compile("[0-9a-f]{64}")
 
 

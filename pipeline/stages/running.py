@@ -15,16 +15,28 @@ from pipeline.tables import atomic_file
 Summary = dict[str, str | int | float]
 
 
-def run_stage(name: str, workers: int | None) -> None:
-    """Run one stage, print its summary and note its running time in logs/, outside DVC."""
+class Detailed(dict[str, str | int | float]):
+    """A summary with numbers that are too many for the screen: `details` go into the log alone."""
+
+    def __init__(self, summary: Summary, **details: list[float]) -> None:
+        super().__init__(summary)
+        self.details = details
+
+
+def run_stage(name: str, workers: int | None, **options: str) -> None:
+    """Run one stage, print its summary and note its running time in logs/, outside DVC.
+
+    `options` are those of a stage that dvc.yaml runs once for each of several items.
+    """
     settings = params.load()
     stage = import_module(f"pipeline.stages.{name}")
     workers = workers or available_cores()
     start = time.perf_counter()
-    summary: Summary = stage.run(settings, workers)
+    summary: Summary = stage.run(settings, workers, **options)
     seconds = time.perf_counter() - start
-    write_log(name, seconds, workers, summary)
-    print_summary(name, seconds, summary)
+    label = "-".join([name, *options.values()])
+    write_log(label, seconds, workers, summary)
+    print_summary(label, seconds, summary)
 
 
 def available_cores() -> int:
@@ -32,23 +44,24 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def write_log(name: str, seconds: float, workers: int, summary: Summary) -> None:
+def write_log(label: str, seconds: float, workers: int, summary: Summary) -> None:
     """Keep what differs from run to run apart from what DVC compares."""
     entry = {
-        "stage": name,
+        "stage": label,
         "seconds": round(seconds, 3),
         "workers": workers,
         "cores": available_cores(),
         "machine": platform.machine(),
         "summary": summary,
+        **(summary.details if isinstance(summary, Detailed) else {}),
     }
-    with atomic_file(files.LOGS / f"{name}.json") as file:
+    with atomic_file(files.LOGS / f"{label}.json") as file:
         file.write(json.dumps(entry, indent=2).encode() + b"\n")
 
 
-def print_summary(name: str, seconds: float, summary: Summary) -> None:
+def print_summary(label: str, seconds: float, summary: Summary) -> None:
     """Print a stage's counts as an aligned block."""
     width = max((len(key) for key in summary), default=0)
-    typer.echo(f"{name}: {seconds:.1f} s")
+    typer.echo(f"{label}: {seconds:.1f} s")
     for key, value in summary.items():
         typer.echo(f"  {key:<{width}}  {value}")

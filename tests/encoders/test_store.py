@@ -191,10 +191,10 @@ def test_encoders_and_widths_do_not_meet(store: VectorStore, tmp_path: Path) -> 
     assert store.missing(names) == []
 
 
-def test_a_segment_names_its_encoder_and_carries_page_checksums(store: VectorStore) -> None:
+def test_a_segment_names_its_encoder_and_is_named_by_its_bytes(store: VectorStore) -> None:
     store.append(keys("a"), vectors(keys("a")))
     (path,) = segments(store)
-    settings = {"dim": DIM, "fingerprint": "encoder"}
+    settings = {"dim": DIM, "dtype": "<f4", "fingerprint": "encoder"}
     assert tables.producer_of(path) == {"producer": "encoders.store", "settings": settings}
     assert path.stem == hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -1,0 +1,119 @@
+"""Every member's seed and initial learning rate, under both policies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from pipeline.errors import UserError
+from pipeline.regression.lr_finder import find_lr
+from pipeline.regression.material import Material, settled
+from pipeline.regression.recipe import Recipe
+from pipeline.seeds import derive_seed
+
+# `origin` says where `lr` comes from; `lrs` and `losses` are the range test's curve, if there was one.
+RATES = pa.schema(
+    [
+        ("member", pa.int64()),
+        ("seed", pa.int64()),
+        ("lr", pa.float64()),
+        ("origin", pa.string()),
+        ("lrs", pa.list_(pa.float64())),
+        ("losses", pa.list_(pa.float64())),
+    ]
+)
+FIXED, FOUND, NOT_FOUND = "fixed", "found", "fixed, as the finder has no suggestion"
+CURVES = pa.schema([("member", pa.int64()), ("lr", pa.float64()), ("loss", pa.float64())])
+
+
+def member_seeds(root: int, seeds: int | Sequence[int]) -> list[int]:
+    """The seeds of all members, drawn from the root seed where only their number is given.
+
+    Examples
+    --------
+    >>> member_seeds(7, 2) == member_seeds(7, 3)[:2]
+    True
+    >>> member_seeds(7, [5, 6])
+    [5, 6]
+    """
+    if isinstance(seeds, int):
+        return [derive_seed(root, "member", number) for number in range(seeds)]
+    return list(seeds)
+
+
+@dataclass(frozen=True)
+class InitialRates:
+    """Every member's learning rate under the two policies, as tables of schema `RATES`."""
+
+    fixed: pa.Table
+    found: pa.Table
+
+    def counts(self) -> dict[str, int | float]:
+        """What to tell: how many rates were found, and their range."""
+        origins = self.found["origin"].to_pylist()
+        rates = self.found["lr"].to_pylist()
+        return {
+            "models": len(rates),
+            "without a suggestion, at the fixed rate": origins.count(NOT_FOUND),
+            "lowest rate": float(f"{min(rates):.3g}"),
+            "highest rate": float(f"{max(rates):.3g}"),
+        }
+
+
+def initial_rates(
+    material: Material,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    fixed_rate: float,
+    device: str = "cpu",
+    workers: int | None = None,
+    **finder: Any,
+) -> InitialRates:
+    """Find a rate for every member; one whose range test suggests none takes the fixed rate.
+
+    Parameters
+    ----------
+    material, recipe, seeds, device, workers
+        As for the training.
+    fixed_rate
+        The rate of policy `fixed`.
+    finder
+        min_lr, max_lr, steps and stop_factor of `find_lr`.
+    """
+    tests = find_lr(
+        material.train_x,
+        material.train_y,
+        seeds=seeds,
+        recipe=settled(recipe, material),
+        device=usable(device),
+        workers=workers,
+        **finder,
+    )
+    fixed, found = [], []
+    for member, test in enumerate(tests):
+        row = {"member": member, "seed": test.seed, "lr": fixed_rate, "origin": FIXED}
+        fixed.append({**row, "lrs": [], "losses": []})
+        suggested = test.suggestion
+        chosen = {"origin": NOT_FOUND} if suggested is None else {"origin": FOUND, "lr": suggested}
+        found.append({**row, **chosen, "lrs": test.rates, "losses": test.losses})
+    return InitialRates(pa.Table.from_pylist(fixed, schema=RATES), pa.Table.from_pylist(found, schema=RATES))
+
+
+def usable(device: str) -> str:
+    """The device, if there is one of its kind."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device is 'cuda', but torch finds no such device: set train.device to cpu")
+    return device
+
+
+def curve_table(rates: pa.Table) -> pa.Table:
+    """The range tests' curves, one row a step."""
+    rows = [
+        {"member": row["member"], "lr": lr, "loss": loss}
+        for row in rates.to_pylist()
+        for lr, loss in zip(row["lrs"], row["losses"], strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=CURVES)

@@ -1,0 +1,35 @@
+"""Stage evaluate: all models, baselines and ensembles on the faces that no model was trained on."""
+
+from pipeline.params import Params
+from pipeline.regression.baselines import fit_baselines
+from pipeline.regression.material import targets_of, vectors_of
+from pipeline.reports import summary, table, tables
+from pipeline.reports.evaluation import evaluate
+from pipeline.reports.results import read
+from pipeline.reports.settings import Settings
+from pipeline.stages import files
+from pipeline.stages.outputs import empty_folder
+from pipeline.stages.running import Summary
+from pipeline.tables import read_table, write_json, write_table
+
+
+def run(params: Params, workers: int) -> Summary:
+    """Fit the baselines, measure everything; write baselines, tables and metrics."""
+    wanted = params.evaluate.model_dump()
+    fitted = {"names": wanted.pop("baselines"), "svr_rows": wanted.pop("svr_rows"), "seed": params.seed}
+    faces = read_table(files.FACES)
+    baselines = fit_baselines(
+        faces["face_id"].to_pylist(),
+        vectors_of(faces),
+        targets_of(faces),
+        faces["split"].to_pylist(),
+        **fitted,
+    )
+    write_table(baselines.predictions, files.BASELINES / "predictions.parquet", "vec2age evaluate", fitted)
+    write_table(baselines.settings, files.BASELINES / "settings.parquet", "vec2age evaluate", fitted)
+    results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
+    evaluation = evaluate(results, Settings(seed=params.seed, **wanted))
+    empty_folder(files.TABLES)
+    table.write(tables.all_tables(evaluation), files.TABLES)
+    write_json(summary.metrics(evaluation), files.METRICS)
+    return summary.highlights(evaluation)

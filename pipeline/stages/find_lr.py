@@ -1,0 +1,27 @@
+"""Stage find_lr: every model of one optimiser gets its seed and, under each policy, its learning rate."""
+
+from pipeline.params import Params
+from pipeline.regression.material import material_of
+from pipeline.regression.rates import initial_rates, member_seeds
+from pipeline.regression.recipe import Recipe
+from pipeline.stages import files
+from pipeline.stages.running import Summary
+from pipeline.tables import read_table, write_table
+
+
+def run(params: Params, workers: int, optimizer: str) -> Summary:
+    """Run the range test on every seed; write the rates of both policies."""
+    wanted = params.train
+    settings = wanted.settings(optimizer, "found")
+    rates = initial_rates(
+        material_of(read_table(files.FACES), read_table(files.AUGMENTED)),
+        Recipe(**settings),
+        seeds=member_seeds(params.seed, wanted.seeds),
+        fixed_rate=wanted.fixed_rate(optimizer),
+        device=wanted.device,
+        workers=workers,
+        **params.find_lr.model_dump(),
+    )
+    for policy, table in (("fixed", rates.fixed), ("found", rates.found)):
+        write_table(table, files.rates(optimizer, policy), "vec2age find_lr", {"policy": policy, **settings})
+    return rates.counts()

@@ -1,0 +1,30 @@
+"""Stage train: one model for each seed, with one optimiser and one learning-rate policy."""
+
+from pipeline.params import Params
+from pipeline.regression.material import material_of
+from pipeline.regression.recipe import Recipe
+from pipeline.regression.runs import train_run
+from pipeline.stages import files
+from pipeline.stages.outputs import empty_folder
+from pipeline.stages.running import Detailed, Summary
+from pipeline.tables import read_table, write_table
+
+
+def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
+    """Train all members at once; write their weights, scores, histories and predictions."""
+    settings = params.train.settings(optimizer, policy)
+    faces = read_table(files.FACES)
+    trained = train_run(
+        material_of(faces, read_table(files.AUGMENTED)),
+        faces,
+        Recipe(**settings),
+        read_table(files.rates(optimizer, policy)),
+        device=params.train.device,
+        workers=workers,
+    )
+    folder = files.MODELS / policy / optimizer
+    empty_folder(folder)
+    trained.members.save(folder / "members.safetensors")
+    for name, table in trained.tables.items():
+        write_table(table, folder / f"{name}.parquet", "vec2age train", {"policy": policy, **settings})
+    return Detailed(trained.counts(), member_seconds=list(trained.seconds))
