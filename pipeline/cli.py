@@ -15,6 +15,7 @@ STAGES = {
     "crop": "Find, square and judge every face; pack the crops into data/crops.",
     "split": "Decide which faces train, validate and test.",
     "embed": "Turn every crop into a vector, once, and write embeddings/faces.parquet.",
+    "augment": "Grow the training split by pictures that changed enough and not too much.",
     "find_lr": "Give every model its learning rate: the fixed one, and one found by a range test.",
     "train": "Train one model for each seed; they predict validation and test faces.",
     "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -54,6 +56,25 @@ def sync_directory(path: Path) -> None:
 def vector_type(width: int) -> pa.DataType:
     """The column type of vectors: fixed_size_list<float32 not null>[width]."""
     return pa.list_(pa.field("item", pa.float32(), nullable=False), width)
+
+
+def vectors_of(table: pa.Table) -> npt.NDArray[np.float32]:
+    """The column `vector` of a table in memory as an array (N, D).
+
+    Raises
+    ------
+    UserError
+        The column is not of vectors of one width, or a row has none.
+    """
+    column = table["vector"]
+    if not pa.types.is_fixed_size_list(column.type):
+        raise UserError(f"column 'vector' is {column.type}: vectors of one width are needed")
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise UserError(f"row {row} of column 'vector' is empty: every face needs a vector")
+    width = column.type.list_size
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate([np.empty(0, np.float32), *parts]).astype(np.float32, copy=False).reshape(-1, width)
 
 
 def with_producer(schema: pa.Schema, producer: str, settings: Mapping[str, Any]) -> pa.Schema:

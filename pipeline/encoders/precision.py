@@ -113,7 +113,7 @@ def choose_precision(
         except RuntimeError as error:  # what torch raises where it cannot compile, or lacks a kernel
             failures.append(f"{tried} does not run here ({first_line(error)})")
             continue
-        said = f"agrees with {label} at a cosine of {least:.5f} or more on {faces} faces"
+        said = f"agrees with {label} at a cosine of {least:.5f} on the worst of {faces} faces"
         if least >= AGREEMENT:
             return list(rung), "; ".join([f"{name}: {tried} is used: it {said}", *failures])
         failures.append(f"{tried} only {said}, and {AGREEMENT} is needed")

@@ -77,3 +77,14 @@ def plan(
         )
         slots[order[: lacking % len(members)]] += 1
     return Plan(bins, slots)
+
+
+def chosen(face_ids: Sequence[str], count: int, seed: int) -> list[str]:
+    """So many of the faces, by hash: the same ones in whatever order they come.
+
+    Examples
+    --------
+    >>> chosen(["a", "b", "c"], 2, seed=1) == chosen(["c", "b", "a"], 2, seed=1)
+    True
+    """
+    return sorted(face_ids, key=lambda face: derive_seed(seed, "augment", "calibrate", face))[:count]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.setup import build_loss
+from pipeline.tables import vectors_of
 
 
 @dataclass(frozen=True)
@@ -69,29 +70,9 @@ def material_of(faces: pa.Table, augmented: pa.Table) -> Material:
     )
 
 
-def vectors_of(table: pa.Table) -> NDArray[np.float32]:
-    """The column `vector` as an array (N, D).
-
-    Raises
-    ------
-    UserError
-        The column is not of vectors of one width, or a row has none.
-    """
-    column = table["vector"]
-    if not pa.types.is_fixed_size_list(column.type):
-        raise UserError(f"column 'vector' is {column.type}: vectors of one width are needed")
-    if column.null_count:
-        row = pc.index(pc.is_null(column), True).as_py()
-        raise UserError(f"row {row} of column 'vector' is empty: every face needs a vector")
-    width = column.type.list_size
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate([np.empty(0, np.float32), *parts]).astype(np.float32, copy=False).reshape(-1, width)
-
-
 def targets_of(table: pa.Table) -> NDArray[np.float64]:
     """The column `target` as an array (N,)."""
-    targets: NDArray[np.float64] = table["target"].to_numpy().astype(np.float64, copy=False)
-    return targets
+    return np.array(table["target"], dtype=np.float64)
 
 
 def settled(recipe: Recipe, material: Material) -> Recipe:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from pipeline.errors import UserError
-from pipeline.regression.lr_finder import find_lr
+from pipeline.regression.lr_finder import SKIP_BEGIN, SKIP_END, RangeTest, find_lr
 from pipeline.regression.material import Material, settled
 from pipeline.regression.recipe import Recipe
 from pipeline.seeds import derive_seed
@@ -43,6 +44,39 @@ def member_seeds(root: int, seeds: int | Sequence[int]) -> list[int]:
     return list(seeds)
 
 
+def steepest(test: RangeTest, per: Literal["step", "rate"]) -> float | None:
+    """The rate at which a range test's smoothed loss falls most steeply.
+
+    Parameters
+    ----------
+    test
+        Its first 10 points and its last are left out.
+    per
+        `step`: by step of the test, that is by the logarithm of the rate, as in Smith's plots and in
+        Lightning when Vec2UAge was written. `rate`: by the rate itself, as in Lightning from 2.6; the
+        smallest rates lie so close together that noise among them is then the steepest fall.
+
+    Returns
+    -------
+    float or None
+        None where fewer than two finite points are left.
+
+    Examples
+    --------
+    >>> losses = [9.0] * 14 + [8.9, 8.8] + [6.0, 4.0] + [3.9] * 4
+    >>> test = RangeTest(seed=1, rates=[10.0 ** (k - 20) for k in range(22)], losses=losses)
+    >>> steepest(test, "step"), steepest(test, "rate")
+    (0.0001, 1e-06)
+    """
+    if per == "rate":
+        return test.suggestion
+    losses = np.asarray(test.losses)[SKIP_BEGIN:-SKIP_END]
+    finite = np.flatnonzero(np.isfinite(losses))
+    if len(finite) < 2:
+        return None
+    return test.rates[SKIP_BEGIN + int(finite[np.gradient(losses[finite]).argmin()])]
+
+
 @dataclass(frozen=True)
 class InitialRates:
     """Every member's learning rate under the two policies, as tables of schema `RATES`."""
@@ -50,7 +84,7 @@ class InitialRates:
     fixed: pa.Table
     found: pa.Table
 
-    def counts(self) -> dict[str, int | float]:
+    def counts(self) -> dict[str, str | int | float]:
         """What to tell: how many rates were found, and their range."""
         origins = self.found["origin"].to_pylist()
         rates = self.found["lr"].to_pylist()
@@ -70,6 +104,7 @@ def initial_rates(
     fixed_rate: float,
     device: str = "cpu",
     workers: int | None = None,
+    slope: Literal["step", "rate"] = "step",
     **finder: Any,
 ) -> InitialRates:
     """Find a rate for every member; one whose range test suggests none takes the fixed rate.
@@ -80,6 +115,8 @@ def initial_rates(
         As for the training.
     fixed_rate
         The rate of policy `fixed`.
+    slope
+        What the steepest fall is measured by; see `steepest`.
     finder
         min_lr, max_lr, steps and stop_factor of `find_lr`.
     """
@@ -96,7 +133,7 @@ def initial_rates(
     for member, test in enumerate(tests):
         row = {"member": member, "seed": test.seed, "lr": fixed_rate, "origin": FIXED}
         fixed.append({**row, "lrs": [], "losses": []})
-        suggested = test.suggestion
+        suggested = steepest(test, slope)
         chosen = {"origin": NOT_FOUND} if suggested is None else {"origin": FOUND, "lr": suggested}
         found.append({**row, **chosen, "lrs": test.rates, "losses": test.losses})
     return InitialRates(pa.Table.from_pylist(fixed, schema=RATES), pa.Table.from_pylist(found, schema=RATES))

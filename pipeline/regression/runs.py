@@ -11,11 +11,12 @@ from pipeline.errors import UserError
 from pipeline.metrics import mae
 from pipeline.progress import bar
 from pipeline.regression.fit import EpochRecord, StackResult, fit_stack
-from pipeline.regression.material import Material, settled, targets_of, vectors_of
+from pipeline.regression.material import Material, settled, targets_of
 from pipeline.regression.members import Members
 from pipeline.regression.rates import curve_table, usable
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.workers import Workers
+from pipeline.tables import vectors_of
 
 SCORES = pa.schema(
     [
@@ -53,11 +54,11 @@ class TrainedRun:
     tables: dict[str, pa.Table]
     seconds: tuple[float, ...]
 
-    def counts(self) -> dict[str, int | float]:
+    def counts(self) -> dict[str, str | int | float]:
         """What to tell: how many members there are, how they ended, how well on validation faces."""
         scores = self.tables["scores"]
         diverged = sum(scores["diverged"].to_pylist())
-        counts: dict[str, int | float] = {
+        counts: dict[str, str | int | float] = {
             "models": scores.num_rows,
             "diverged": diverged,
             "epochs, mean": round(pc.mean(scores["epochs"]).as_py(), 1),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.metrics import cumulative_score, mae, pearson, precision_recall_under, rmse
 from pipeline.metrics.distributions import best_members, ensemble, mean_interval
@@ -79,6 +80,14 @@ def pool_of_all(results: Results) -> Pool:
     )
 
 
+def averaged(pool: Pool, members: NDArray[np.intp]) -> FloatArray:
+    """The mean prediction (faces,) of some members; NaN for faces that not all predict, as in training."""
+    known = np.isfinite(pool.predictions).all(axis=0)
+    prediction = np.full(known.size, np.nan)
+    prediction[known] = ensemble(pool.predictions[:, known], members)
+    return prediction
+
+
 def from_pool(pool: Pool) -> Iterator[Contender]:
     """The choices and ensembles of one pool; none if every member diverged."""
     if not pool.ids:
@@ -97,14 +106,14 @@ def from_pool(pool: Pool) -> Iterator[Contender]:
         "ensemble of all models",
         f"mean of {len(pool.ids)} models",
         False,
-        ensemble(pool.predictions),
+        averaged(pool, np.arange(len(pool.ids))),
     )
     yield Contender(
         "ensemble",
         f"ensemble of the {len(five)} best on validation",
         f"mean of {len(five)} models",
         False,
-        ensemble(pool.predictions, five),
+        averaged(pool, five),
     )
 
 

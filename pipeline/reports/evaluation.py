@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.metrics import error_per_target
 from pipeline.metrics.distributions import best_members, describe, estimate, probability_of_improvement
 from pipeline.reports.contenders import choice_rows, contender_rows, member_id, quality
+from pipeline.reports.curves import learning_curves
 from pipeline.reports.results import FloatArray, Results, Run
 from pipeline.reports.settings import Settings
 from pipeline.seeds import derive_seed
@@ -47,6 +48,8 @@ class Evaluation:
         One row for each of a policy's top three models and each target value.
     best
         Of each policy: the optimiser with the lowest mean validation error.
+    curves
+        One row for each run and epoch; see `learning_curves`.
     """
 
     settings: Settings
@@ -58,6 +61,7 @@ class Evaluation:
     contenders: pd.DataFrame
     per_target: pd.DataFrame
     best: dict[str, str]
+    curves: pd.DataFrame
 
 
 def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
@@ -84,6 +88,7 @@ def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
         contenders=pd.DataFrame(contender_rows(results, settings)),
         per_target=pd.DataFrame(per_target_rows(results, best, settings)),
         best=best,
+        curves=learning_curves(results),
     )
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from pipeline.reports.charts import Axis, Bars, Chart, Dots, Intervals, Line, Strips
+from pipeline.reports.curves import quartiles
 from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.interactive import plotly_json
 from pipeline.reports.png import png
-from pipeline.reports.results import Results, Run
+from pipeline.reports.results import Results
 from pipeline.reports.settings import policy_title
 from pipeline.tables import atomic_file
 
@@ -21,7 +21,6 @@ PAPER = {
     ("error", "fixed"): " (the paper's Figure 9a)",
     ("error", "found"): " (the paper's Figure 9b)",
 }
-LIVING = 0.5  # a median curve ends where fewer than this share of its members still train
 
 
 def write(charts: Sequence[Chart], folder: Path) -> None:
@@ -111,22 +110,21 @@ def running_times(evaluation: Evaluation) -> Chart:
     )
 
 
-def learning_curves(results: Results, policy: str) -> Chart:
+def learning_curves(evaluation: Evaluation, policy: str) -> Chart:
     """Training and validation loss by epoch, the median over members."""
+    rows = evaluation.curves[evaluation.curves["policy"] == policy]
     marks = []
-    runs = [run for run in results.runs if run.policy == policy]
-    for colour, run in enumerate(runs):
-        curve = living(run)
-        epochs = curve.index.tolist()
-        name = run.optimizer.upper()
-        for loss, faint in (("val_loss", False), ("train_loss", True)):
-            middle = curve[(loss, "median")].tolist()
-            title = f"{name} training" if faint else f"{name} validation"
+    for colour, (optimizer, curve) in enumerate(rows.groupby("optimizer", sort=False)):
+        name = str(optimizer).upper()
+        epochs = curve["epoch"].tolist()
+        for column, split in (("val_loss", "validation"), ("train_loss", "training")):
+            faint = split == "training"
+            low, high = ([], []) if faint else (curve["val_low"].tolist(), curve["val_high"].tolist())
             labels = [
-                f"{title}<br>epoch {epoch}: {value:.4g}" for epoch, value in zip(epochs, middle, strict=True)
+                f"{name}, {split}<br>epoch {epoch}: {loss:.4g}"
+                for epoch, loss in zip(epochs, curve[column], strict=True)
             ]
-            low, high = ([], []) if faint else (curve[(loss, "low")].tolist(), curve[(loss, "high")].tolist())
-            marks.append(Line(name, epochs, middle, colour, faint, low, high, labels))
+            marks.append(Line(name, epochs, curve[column].tolist(), colour, faint, low, high, labels))
     return Chart(
         name=f"learning_curves_{policy}",
         title=f"Learning curves, {policy_title(policy)}",
@@ -140,27 +138,16 @@ def learning_curves(results: Results, policy: str) -> Chart:
     )
 
 
-def living(run: Run) -> pd.DataFrame:
-    """By epoch, the losses' median and quartiles over sound members, while at least half still train."""
-    sound = run.scores.loc[~run.scores["diverged"].to_numpy(dtype=bool), "member"]
-    rows = run.history[run.history["member"].isin(sound)]
-    epochs = rows.groupby("epoch")[["train_loss", "val_loss"]]
-    low, median, high = (epochs.quantile(q) for q in (0.25, 0.5, 0.75))
-    curve = pd.concat({"low": low, "median": median, "high": high}, axis=1).swaplevel(axis=1)
-    alive = rows.groupby("epoch")["member"].nunique() >= LIVING * len(sound)
-    return curve[alive.reindex(curve.index)]
-
-
 def lr_finder(results: Results) -> Chart:
     """The learning-rate finder's curves, the median over members, with the rates that members took."""
     marks: list[Line | Dots] = []
-    for colour, run in enumerate(run for run in results.runs if run.lr_curves is not None):
-        curves = run.lr_curves
-        assert curves is not None
+    found = [(run, run.lr_curves) for run in results.runs if run.lr_curves is not None]
+    for colour, (run, curves) in enumerate(found):
+        curve = quartiles(curves, "lr", "loss", len(run.scores))
+        if curve.empty:
+            continue
         name = run.optimizer.upper()
-        steps = curves[np.isfinite(curves["loss"])].groupby("lr")["loss"]
-        enough = steps.size() >= LIVING * len(run.scores)  # a member's test ends when its loss explodes
-        low, middle, high = (steps.quantile(q)[enough] for q in (0.25, 0.5, 0.75))
+        low, middle, high = (curve[column] for column in ("low", "median", "high"))
         rates = middle.index.to_numpy(dtype=np.float64)
         labels = [f"{name}<br>rate {rate:.2g}: loss {loss:.4g}" for rate, loss in middle.items()]
         marks.append(
@@ -250,7 +237,7 @@ def charts(results: Results, evaluation: Evaluation) -> Iterator[Chart]:
         yield error_per_target(evaluation, policy)
     if any(run.lr_curves is not None for run in results.runs):
         yield lr_finder(results)
-    for policy in results.policies:
-        yield learning_curves(results, policy)
+    for policy in evaluation.curves["policy"].unique():
+        yield learning_curves(evaluation, policy)
     if evaluation.members["seconds"].notna().any():
         yield running_times(evaluation)

@@ -149,17 +149,26 @@ def layout(chart: Chart) -> dict[str, Any]:
 
 
 def axis(described: Axis, values: Sequence[float]) -> dict[str, Any]:
-    """One axis; a logarithmic one is marked at 1, 2 and 5 where the values span few powers of ten."""
+    """One axis, over the given values."""
     laid: dict[str, Any] = {"title": {"text": described.label}, "automargin": True, "zeroline": False}
     if described.log:
-        spread = np.nanmax(values) / np.nanmin(values)
-        laid |= {"type": "log", "exponentformat": "power", "dtick": "D2" if spread < FEW else 1}
+        laid |= {"type": "log", "exponentformat": "power", "dtick": 1} | steps_within(values)
     if described.categories:
         order = list(described.categories)
         laid |= {"type": "category", "categoryorder": "array", "categoryarray": order}
     if described.from_zero:
         laid["rangemode"] = "tozero"
     return laid
+
+
+def steps_within(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 for a logarithmic axis over few powers of ten, where powers alone are too sparse."""
+    positive = [value for value in values if 0 < value < np.inf]
+    if not positive or max(positive) / min(positive) > FEW:
+        return {}
+    powers = range(int(np.floor(np.log10(min(positive)))), int(np.ceil(np.log10(max(positive)))) + 1)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def numbers(values: Sequence[float] | NDArray[np.float64]) -> list[float | None]:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 from pipeline.reports.charts import PALETTE, Bars, Chart, Dots, Intervals, Line, Mark, Strips
@@ -52,6 +53,8 @@ def dress(axes: Axes, chart: Chart) -> None:
         axes.set_xscale("log")
     if chart.y.log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     if chart.x.categories:
         axes.set_xticks(range(len(chart.x.categories)), chart.x.categories)
     if chart.y.categories:

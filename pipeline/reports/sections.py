@@ -128,7 +128,7 @@ def training(results: Results, evaluation: Evaluation) -> list[Section]:
     blocks: list[Table | Chart] = []
     if any(run.lr_curves is not None for run in results.runs):
         blocks.append(figures.lr_finder(results))
-    blocks += [figures.learning_curves(results, policy) for policy in evaluation.best]
+    blocks += [figures.learning_curves(evaluation, policy) for policy in evaluation.best]
     if evaluation.members["seconds"].notna().any():
         blocks += [figures.running_times(evaluation), tables.times(evaluation)]
     return [Section("Training", "How the learning rates were found, and how the losses fell.", tuple(blocks))]

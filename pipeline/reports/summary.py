@@ -9,19 +9,23 @@ from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.results import Results
 from pipeline.reports.settings import policy_title
 
-STATISTICS = ("min", "mean", "std", "median", "iqm")
+STATISTICS = ("mean", "std", "min")
+MEASURES = ("val_mae", "test_mae")
 DIGITS = 6
 
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """metrics.json: {policy: {optimizer: ...}, contenders, chosen}; what is not a number is left out."""
+    """metrics.json, few enough to compare at a glance: {policy: {optimizer: ...}, contenders: {name: ...}}.
+
+    What is not a number is left out; all other statistics are in the tables.
+    """
     tree: dict[str, Any] = {}
     for row in evaluation.summary.to_dict("records"):
         run = tree.setdefault(row["policy"], {}).setdefault(row["optimizer"], {"diverged": row["diverged"]})
-        run[row["measure"]] = finite({name: row[name] for name in STATISTICS})
-    names = evaluation.settings.metrics
+        if row["measure"] in MEASURES:
+            run[row["measure"]] = finite({name: row[name] for name in STATISTICS})
     tree["contenders"] = {
-        key(row["title"]): finite({name: row[name] for name in ("val_mae", *names)})
+        key(row["title"]): finite({name: row[name] for name in ("val_mae", "mae")})
         for row in evaluation.contenders.to_dict("records")
     }
     return tree
@@ -35,6 +39,19 @@ def key(title: str) -> str:
 def finite(values: dict[str, float]) -> dict[str, float]:
     """The values that are numbers, rounded so that a diff shows changes and no noise."""
     return {name: round(float(value), DIGITS) for name, value in values.items() if pd.notna(value)}
+
+
+def headlines(evaluation: Evaluation) -> dict[str, str | int | float]:
+    """A few lines for the terminal: how many models, and the test error of every way of predicting."""
+    unit = evaluation.settings.unit
+    return {
+        "models": len(evaluation.members),
+        "diverged": int(evaluation.members["diverged"].sum()),
+        **{
+            f"test MAE, {row['title']}": f"{row['mae']:.3f} {unit}"
+            for row in evaluation.contenders.to_dict("records")
+        },
+    }
 
 
 def sentences(results: Results, evaluation: Evaluation) -> list[str]:
@@ -130,7 +147,7 @@ def baselines(evaluation: Evaluation) -> Iterator[str]:
     side = "below" if best["mae"] < rival["mae"] else "above"
     yield (
         f"{ahead}: {best['title']}, the best baseline on validation, has a test error of "
-        f"{interval(best)} {unit}, {side} the {rival['title']} with {interval(rival)} (95% intervals over "
+        f"{interval(best)} {unit}, {side} the {rival['title']}, at {interval(rival)} (95% intervals over "
         f"test faces)."
     )
     single = rows[rows["kind"] == "model"].iloc[0]

@@ -210,6 +210,19 @@ def error_per_target(evaluation: Evaluation) -> Table:
     return Table("error_per_target", title, evaluation.per_target, columns, long=True)
 
 
+def curves(evaluation: Evaluation) -> Table:
+    """The learning curves' numbers."""
+    columns = (
+        Column("run", "run"),
+        Column("epoch", "epoch", "d"),
+        Column("train_loss", "training loss", ".4g"),
+        Column("val_loss", "validation loss", ".4g"),
+        Column("val_low", "lower quartile", ".4g"),
+        Column("val_high", "upper quartile", ".4g"),
+    )
+    return Table("learning_curves", "Learning curves, medians", evaluation.curves, columns, long=True)
+
+
 def times(evaluation: Evaluation) -> Table:
     """Figure 10's numbers: how long training took; not part of the reproducible tables."""
     timed = evaluation.members[evaluation.members["seconds"].notna()]
@@ -247,3 +260,4 @@ def build(evaluation: Evaluation) -> Iterator[Table]:
     yield improvement(evaluation)
     yield error_per_target(evaluation)
     yield all_members(evaluation)
+    yield curves(evaluation)

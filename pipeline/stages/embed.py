@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.datasets.leaks import leaks
-from pipeline.encoders import View, build_all
-from pipeline.encoders.embedding import embed, settle
+from pipeline.encoders.embedding import embed
 from pipeline.encoders.segments import read_vectors
 from pipeline.encoders.table import stored_blocks
 from pipeline.faces import shards
 from pipeline.params import Params
 from pipeline.stages import files
+from pipeline.stages.encoding import settled_encoders
 from pipeline.stages.running import Summary
 from pipeline.tables import only, read_folder, read_table, rows_of, write_batches, write_table
 
@@ -47,17 +47,8 @@ def chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def encode(params: Params, faces: pa.Table, workers: int) -> tuple[Summary, Summary, Iterator[pa.Table]]:
     """Fill the store for these faces; give what to print, what to record, and the blocks to write."""
-    wanted = params.encoder
-    encoders = build_all(
-        wanted.names,
-        [View(**view.model_dump()) for view in wanted.views],
-        margin=params.crop.margin,
-        settings={name: wanted.settings(name) for name in wanted.names},
-        precision=wanted.precision,
-        compile=wanted.compile,
-    )
+    encoders, sentences = settled_encoders(params)
     crops = shards.paths(files.CROPS)
-    encoders, sentences = settle(encoders, crops, files.STORE)
     counts = embed(crops, encoders, files.STORE, workers=workers)
     crop_ids = rows_of(read_folder(files.CROPS, ["face_id", "crop_id"]), faces["face_id"])["crop_id"]
     summary: Summary = {
@@ -65,6 +56,9 @@ def encode(params: Params, faces: pa.Table, workers: int) -> tuple[Summary, Summ
         "found in the store": sum(count.found for count in counts.values()),
         "precision": " ".join(sentences),
     }
-    settings: Summary = {"encoders": ", ".join(e.fingerprint for e in encoders), "combine": wanted.combine}
-    blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, files.STORE, wanted.combine)
+    settings: Summary = {
+        "encoders": ", ".join(e.fingerprint for e in encoders),
+        "combine": params.encoder.combine,
+    }
+    blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, files.STORE, params.encoder.combine)
     return summary, settings, blocks

@@ -2,15 +2,14 @@
 
 from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
-from pipeline.regression.material import targets_of, vectors_of
 from pipeline.reports import summary, table, tables
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.results import read
 from pipeline.reports.settings import Settings
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder
+from pipeline.stages.outputs import empty_folder, write_json
 from pipeline.stages.running import Summary
-from pipeline.tables import read_table, write_json, write_table
+from pipeline.tables import read_table, vectors_of, write_table
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -21,7 +20,7 @@ def run(params: Params, workers: int) -> Summary:
     baselines = fit_baselines(
         faces["face_id"].to_pylist(),
         vectors_of(faces),
-        targets_of(faces),
+        faces["target"].to_numpy(),
         faces["split"].to_pylist(),
         **fitted,
     )
@@ -32,4 +31,4 @@ def run(params: Params, workers: int) -> Summary:
     empty_folder(files.TABLES)
     table.write(tables.all_tables(evaluation), files.TABLES)
     write_json(summary.metrics(evaluation), files.METRICS)
-    return summary.highlights(evaluation)
+    return summary.headlines(evaluation)

@@ -12,12 +12,23 @@ SPLITS = Path("data/splits.parquet")
 STORE = Path("embeddings/cache")
 FACES = Path("embeddings/faces.parquet")
 AUGMENTED = Path("embeddings/augmented.parquet")
+CALIBRATION = Path("embeddings/calibration.parquet")
+BALANCE = Path("embeddings/balance.parquet")
 LEAKS = Path("embeddings/leaks.parquet")
 MODELS = Path("models")
-RATES = MODELS / "find_lr"
 BASELINES = Path("reports/baselines")
 TABLES = Path("reports/tables")
 METRICS = Path("reports/metrics.json")
 FIGURES = Path("reports/figures")
 PAGE = Path("reports/index.html")
 LOGS = Path("logs")
+
+
+def rates(optimizer: str, policy: str) -> Path:
+    """The seeds and learning rates of one optimiser's models under one policy."""
+    return MODELS / "find_lr" / optimizer / f"{policy}.parquet"
+
+
+def run_folder(optimizer: str, policy: str) -> Path:
+    """The models of one optimiser under one policy."""
+    return MODELS / policy / optimizer

@@ -7,26 +7,31 @@ from rich.table import Table
 from pipeline.stages import files
 
 RESULTS = (
-    ("faces and their targets", files.MANIFEST),
-    ("crops, packed", files.CROPS),
-    ("what was left out, and why", files.REJECTS),
-    ("training, validation, test", files.SPLITS),
-    ("vectors", files.FACES),
-    ("near-duplicates across splits", files.LEAKS),
+    ("faces and their targets", files.MANIFEST, ""),
+    ("crops, packed", files.CROPS, "*.parquet"),
+    ("what was left out, and why", files.REJECTS, ""),
+    ("training, validation, test", files.SPLITS, ""),
+    ("vectors", files.FACES, ""),
+    ("near-duplicates across splits", files.LEAKS, ""),
+    ("models, one row each", files.MODELS, "*/*/scores.parquet"),
+    ("all numbers", files.METRICS, ""),
+    ("the page to read", files.PAGE, ""),
 )
 
 
 def print_results() -> None:
-    """Print one aligned line for each result."""
+    """Print one aligned line for each result; `rows` where it is a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("result", "where", "rows", "size"):
         table.add_column(column, justify="right" if column in ("rows", "size") else "left")
-    for what, path in RESULTS:
-        parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
-        if parts:
-            rows = f"{sum(pq.ParquetFile(part).metadata.num_rows for part in parts):,}"
-            size = f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"
-        else:
-            rows, size = "", "not yet: dvc repro"
+    for what, path, pattern in RESULTS:
+        parts = sorted(path.glob(pattern)) if pattern else [path] if path.is_file() else []
+        counts = [pq.ParquetFile(part).metadata.num_rows for part in parts if part.suffix == ".parquet"]
+        rows = f"{sum(counts):,}" if counts else ""
+        size = (
+            f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"
+            if parts
+            else "not yet: dvc repro"
+        )
         table.add_row(what, str(path), rows, size)
     Console().print(table)

@@ -22,7 +22,7 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
         device=params.train.device,
         workers=workers,
     )
-    folder = files.MODELS / policy / optimizer
+    folder = files.run_folder(optimizer, policy)
     empty_folder(folder)
     trained.members.save(folder / "members.safetensors")
     for name, table in trained.tables.items():

@@ -86,6 +86,38 @@ def test_a_vector_does_not_depend_on_the_number_of_threads(crops):
     assert (bits(found[0]) == bits(found[1])).all(), "another machine may have other cores"
 
 
+def test_encoding_leaves_torchs_threads_as_they_were(crops):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    small_encoder().encode(crops)
+    found = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert found == 3, "training in the same process must not lose its threads"
+
+
+def test_compiling_happens_once_for_all_numbers_of_faces(crops, monkeypatch):
+    translated = []
+
+    def translate(graph, _):
+        translated.append(graph)
+        return graph.forward
+
+    # The compiler proper takes half a minute; what is ours is to call it once, for one shape.
+    compile_with = torch.compile
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda network, dynamic, options: compile_with(network, dynamic=dynamic, backend=translate),
+    )
+    compiled = small_encoder(compile=True)
+    together = compiled.encode(crops)
+    assert (bits(compiled.encode(crops[5:6])) == bits(together[5:6])).all(), (
+        "alone or in a batch: the same bits"
+    )
+    assert (bits(together) == bits(small_encoder().encode(crops))).all(), "this compiler changes nothing"
+    assert len(translated) == 1, "a minute each, and threads must not start several"
+
+
 def test_vectors_are_float32_in_any_precision(crops):
     vectors = small_encoder(precision="bfloat16").encode(crops)
     assert vectors.dtype == np.float32, "the store takes float32"

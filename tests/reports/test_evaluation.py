@@ -174,6 +174,17 @@ def test_error_per_target_covers_the_three_best_of_each_policys_best_optimizer(c
         assert found["faces"].sum() == complete.rows("test").sum()
 
 
+def test_training_predictions_are_not_needed(complete, evaluated):
+    judged = ~complete.rows("train")
+    runs = tuple(
+        dataclasses.replace(run, predictions=np.where(judged, run.predictions, np.nan))
+        for run in complete.runs
+    )
+    without = evaluate(dataclasses.replace(complete, runs=runs), evaluated.settings)
+    for name in ("members", "choices", "contenders"):
+        pd.testing.assert_frame_equal(getattr(without, name), getattr(evaluated, name), check_exact=True)
+
+
 def test_without_a_threshold_nobody_is_asked_whether_under_it(complete):
     found = evaluate(complete, Settings(threshold=None, resamples=10))
     assert "test_recall" not in found.members

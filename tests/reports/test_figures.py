@@ -97,27 +97,6 @@ def test_distribution_shows_every_sound_model_on_every_split(complete):
     assert chart.x.categories == ("ADAM", "SGD")
 
 
-def test_learning_curves_end_where_fewer_than_half_of_the_members_still_train(complete):
-    run = complete.runs[0]
-    history = run.history[(run.history["member"] < 3) | (run.history["epoch"] <= 4)]
-    # Members 0, 1 and 2 of six train for 8, 7 and 6 epochs.
-    assert figures.living(dataclasses.replace(run, history=history)).index.max() == 6
-    history = run.history[(run.history["member"] < 2) | (run.history["epoch"] <= 4)]
-    curve = figures.living(dataclasses.replace(run, history=history))
-    assert curve.index.max() == 4
-    third = history.loc[history["epoch"] == 3, "val_loss"]
-    assert curve.loc[3, ("val_loss", "median")] == pytest.approx(np.median(third))
-    assert curve.loc[3, ("val_loss", "low")] == pytest.approx(np.quantile(third, 0.25))
-
-
-def test_learning_curves_leave_a_diverged_member_out(complete):
-    run = complete.runs[1]
-    history = run.history.copy()
-    history.loc[history["member"] == 2, ["train_loss", "val_loss"]] = 1e30
-    curve = figures.living(dataclasses.replace(run, history=history))
-    assert curve.max(axis=None) < 1e3
-
-
 def test_lr_finder_draws_the_median_curve_and_the_rates_taken(complete):
     chart = figures.lr_finder(complete)
     lines = [mark for mark in chart.marks if isinstance(mark, Line)]
@@ -167,3 +146,13 @@ def test_colours_stand_out_on_the_pages_grounds(ground):
     for colour in PALETTE:
         light, dark = sorted([luminance(colour), luminance(ground)], reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 3, f"{colour} on {ground} (WCAG 2.2, 1.4.11)"
+
+
+def test_a_logarithmic_axis_is_marked_between_powers_of_ten_where_they_are_few():
+    def axis(values: list[float]) -> dict:
+        chart = Chart("c", "", "", Axis("x"), Axis("y", log=True), (Line("a", [1, 2, 3], values, 0),))
+        return json.loads(plotly_json(chart))["layout"]["yaxis"]
+
+    assert axis([15, 80, np.nan])["ticktext"] == ["10", "20", "50", "100", "200", "500"]
+    assert "tickvals" not in axis([1e-8, 1, 10])
+    assert "tickvals" not in axis([np.nan, 0, -1])

@@ -1,0 +1,36 @@
+"""Stage report: the figures and the page."""
+
+from pipeline import params as parameters
+from pipeline.params import Params
+from pipeline.rejects import combine
+from pipeline.reports import figures, page
+from pipeline.reports.evaluation import evaluate
+from pipeline.reports.provenance import provenance
+from pipeline.reports.results import read, with_seconds
+from pipeline.reports.sections import build_page
+from pipeline.reports.settings import Settings
+from pipeline.stages import files
+from pipeline.stages.outputs import empty_folder
+from pipeline.stages.running import Summary
+from pipeline.tables import read_table
+
+
+def run(params: Params, workers: int) -> Summary:
+    """Draw what evaluate measured, with the running times that logs/ tells."""
+    wanted = params.evaluate.model_dump(exclude={"baselines", "svr_rows"})
+    results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
+    results = with_seconds(results, files.LOGS)
+    evaluation = evaluate(results, Settings(seed=params.seed, **wanted, **params.report.model_dump()))
+    charts = figures.all_charts(results, evaluation)
+    empty_folder(files.FIGURES)
+    figures.write(charts, files.FIGURES)
+    content = build_page(
+        results,
+        evaluation,
+        dataset=params.data.name,
+        rejects=combine(read_table(files.REJECTS)).counts(),
+        provenance=provenance(files.FACES, [files.METRICS]),
+        params=parameters.PARAMS.read_text(encoding="utf-8"),
+    )
+    page.write(content, files.PAGE)
+    return {"figures": len(charts), "sections": len(content.sections), "page": str(files.PAGE)}
