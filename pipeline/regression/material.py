@@ -71,8 +71,9 @@ def material_of(faces: pa.Table, augmented: pa.Table) -> Material:
 
 
 def targets_of(table: pa.Table) -> NDArray[np.float64]:
-    """The column `target` as an array (N,)."""
-    return np.array(table["target"], dtype=np.float64)
+    """The column `target` as an array (N,) of its own, since torch warns of Arrow's, which is read-only."""
+    targets: NDArray[np.float64] = table["target"].to_numpy().astype(np.float64)
+    return targets
 
 
 def settled(recipe: Recipe, material: Material) -> Recipe:

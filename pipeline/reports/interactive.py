@@ -162,7 +162,7 @@ def axis(described: Axis, values: Sequence[float]) -> dict[str, Any]:
 
 
 def steps_within(values: Sequence[float]) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5 for a logarithmic axis over few powers of ten, where powers alone are too sparse."""
+    """Ticks at 1, 2 and 5 for a logarithmic axis over few powers of ten; powers alone would be too sparse."""
     positive = [value for value in values if 0 < value < np.inf]
     if not positive or max(positive) / min(positive) > FEW:
         return {}

@@ -9,6 +9,7 @@ import gzip
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -116,6 +117,7 @@ def render(page: Page) -> str:
     )
 
 
+@cache
 def packed_plotly() -> str:
     """plotly.js compressed: 2 MB of text in place of 5, unpacked by the browser."""
     source = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()

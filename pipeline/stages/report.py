@@ -2,7 +2,7 @@
 
 from pipeline import params as parameters
 from pipeline.params import Params
-from pipeline.rejects import combine
+from pipeline.rejects import Rejects
 from pipeline.reports import figures, page
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.provenance import provenance
@@ -28,7 +28,7 @@ def run(params: Params, workers: int) -> Summary:
         results,
         evaluation,
         dataset=params.data.name,
-        rejects=combine(read_table(files.REJECTS)).counts(),
+        rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
     )

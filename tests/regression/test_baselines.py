@@ -108,6 +108,16 @@ def test_targets_of_judged_faces_reach_no_fit_but_through_validation(data, fitte
     assert fit_baselines(**{**data, "target": changed}, seed=3).predictions.equals(fitted.predictions)
 
 
+def test_boosting_stops_where_validation_faces_say_so(data, fitted):
+    def trees(tables: BaselineTables) -> int:
+        return json.loads(tables.settings.to_pylist()[-1]["settings"])["trees"]
+
+    misleading = data["target"].copy()
+    misleading[data["split"] == "validation"] = misleading[data["split"] == "validation"][::-1]
+    stopped = fit_baselines(**{**data, "target": misleading}, names=["boosting"], seed=3)
+    assert trees(stopped) < trees(fitted) / 2
+
+
 def test_the_same_input_gives_the_same_bits_whatever_the_number_of_threads(data, monkeypatch):
     monkeypatch.setattr(baselines, "SMALL", 0)
     monkeypatch.setitem(baselines.BOOSTING, "max_iter", 10)
