@@ -93,6 +93,13 @@ class Opened:
         return self.page.evaluate(script)
 
 
+@pytest.fixture(scope="module")
+def desktop(browser, file) -> Iterator[Opened]:
+    """One opened page for the tests that leave it as it is."""
+    with Opened(browser, file, color_scheme="light") as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("screen", SCREENS)
 def test_renders_every_figure_without_complaint_network_or_overflow(browser, file, screen):
     with Opened(browser, file, screen) as opened:
@@ -174,41 +181,38 @@ def test_figures_follow_the_scheme_when_it_changes(browser, file):
         assert opened.complaints == []
 
 
-def test_hovering_a_point_tells_its_model(browser, file):
-    with Opened(browser, file) as opened:
-        chart = opened.page.locator("[data-chart=contenders]")
-        chart.scroll_into_view_if_needed()
-        box = chart.locator(".scatterlayer .point").first.bounding_box()
-        opened.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        told = chart.locator(".hoverlayer .hovertext")
-        told.wait_for(timeout=10_000)
-        assert "ridge regression" in told.text_content()
+def test_hovering_a_point_tells_its_model(desktop):
+    chart = desktop.page.locator("[data-chart=contenders]")
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".scatterlayer .point").first.bounding_box()
+    desktop.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    told = chart.locator(".hoverlayer .hovertext")
+    told.wait_for(timeout=10_000)
+    assert "ridge regression" in told.text_content()
 
 
-def test_no_button_sends_a_chart_away(browser, file):
-    with Opened(browser, file) as opened:
-        buttons = opened.ask(
-            "[...document.querySelectorAll('.modebar-btn')].map((button) => button.dataset.title)"
+def test_no_button_sends_a_chart_away(desktop):
+    buttons = desktop.ask(
+        "[...document.querySelectorAll('.modebar-btn')].map((button) => button.dataset.title)"
+    )
+    assert set(buttons) == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
+
+
+def test_a_long_table_sorts_by_number_with_dashes_last(desktop):
+    table = "document.querySelector('#table-members').closest('.table').querySelector('table')"
+    desktop.ask("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    heads = desktop.ask(f"[...{table}.tHead.rows[0].cells].map((head) => head.innerText.trim())")
+    column = heads.index("test MAE")
+    for order, turn in (("ascending", 1), ("descending", -1)):
+        desktop.ask(f"{table}.tHead.rows[0].cells[{column}].querySelector('button').click()")
+        assert desktop.ask(f"{table}.tHead.rows[0].cells[{column}].getAttribute('aria-sort')") == order
+        texts = desktop.ask(
+            f"[...{table}.tBodies[0].rows].map((row) => row.cells[{column}].innerText.trim())"
         )
-        assert set(buttons) == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
-
-
-def test_a_long_table_sorts_by_number_with_dashes_last(browser, file):
-    with Opened(browser, file) as opened:
-        table = "document.querySelector('#table-members').closest('.table').querySelector('table')"
-        opened.ask("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-        heads = opened.ask(f"[...{table}.tHead.rows[0].cells].map((head) => head.innerText.trim())")
-        column = heads.index("test MAE")
-        for order, turn in (("ascending", 1), ("descending", -1)):
-            opened.ask(f"{table}.tHead.rows[0].cells[{column}].querySelector('button').click()")
-            assert opened.ask(f"{table}.tHead.rows[0].cells[{column}].getAttribute('aria-sort')") == order
-            texts = opened.ask(
-                f"[...{table}.tBodies[0].rows].map((row) => row.cells[{column}].innerText.trim())"
-            )
-            assert texts[-1] == "–", "the diverged member comes last"
-            values = [float(text) * turn for text in texts[:-1]]
-            assert len(values) == 23
-            assert values == sorted(values)
+        assert texts[-1] == "–", "the diverged member comes last"
+        values = [float(text) * turn for text in texts[:-1]]
+        assert len(values) == 23
+        assert values == sorted(values)
 
 
 def test_without_scripts_every_figure_is_still_a_picture(browser, file):
