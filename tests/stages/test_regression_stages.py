@@ -1,0 +1,319 @@
+"""The stages find_lr, train, evaluate and report, from a small table of vectors to the page."""
+
+import json
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.params import Params
+from pipeline.regression.members import Members
+from pipeline.rejects import Rejects
+from pipeline.stages import evaluate, files, find_lr, report, train
+from pipeline.stages.running import run_stage
+from pipeline.tables import read_table, vector_type, write_table
+
+PROJECT = Path(__file__).resolve().parents[2]
+WIDTH = 6
+FACES, AUGMENTED = 150, 20
+OPTIMIZERS, POLICIES = ("adam", "swa"), ("fixed", "found")
+
+
+def face_table(count: int, seed: int, splits: tuple[str, ...]) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    target = rng.integers(10, 26, count).astype(float)
+    vectors = rng.normal(size=(count, WIDTH)).astype(np.float32)
+    vectors[:, 0] += (target - 18) / 4
+    return pa.table(
+        {
+            "face_id": [sha256(f"{seed} {number}".encode()).hexdigest() for number in range(count)],
+            "target": target,
+            "split": [splits[number % len(splits)] for number in range(count)],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector_type(WIDTH)),
+        }
+    )
+
+
+def write_inputs() -> None:
+    faces = face_table(FACES, 1, ("train", "train", "train", "validation", "test"))
+    write_table(faces, files.FACES, "vec2age embed", {"encoders": "none"})
+    augmented = face_table(AUGMENTED, 2, ("train",))
+    parents = faces["face_id"].filter(pa.compute.equal(faces["split"], "train")).slice(0, AUGMENTED)
+    augmented = augmented.append_column("parent_id", parents)
+    augmented = augmented.append_column("operation", pa.array(["flip"] * AUGMENTED))
+    augmented = augmented.append_column("similarity", pa.array([0.8] * AUGMENTED))
+    write_table(augmented, files.AUGMENTED, "vec2age augment")
+    rejects = Rejects()
+    rejects.add(stage="crop", reason="no_face", detail="none was found", path="x.jpg")
+    write_table(rejects.table(), files.REJECTS, "vec2age split")
+
+
+def settings(**changes: Any) -> Params:
+    """params.yaml with small networks and few seeds; a change's double underscores are dots."""
+    tree = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    small = {
+        "train__optimizers": list(OPTIMIZERS),
+        "train__seeds": 3,
+        "train__recipe__hidden": [8],
+        "train__recipe__epochs": 4,
+        "train__recipe__batch_size": 16,
+        "train__swa__swa_lr__fixed": 0.001,
+        "train__adam__lr": 0.01,
+        "evaluate__resamples": 50,
+        "evaluate__baselines": ["mean", "ridge"],
+    }
+    for key, value in (small | changes).items():
+        *path, last = key.split("__")
+        place = tree
+        for part in path:
+            place = place[part]
+        place[last] = value
+    return params.check(tree, Path("params.yaml"))
+
+
+def run_all(workers: int = 1) -> None:
+    for optimizer in OPTIMIZERS:
+        find_lr.run(settings(), workers, optimizer=optimizer)
+        for policy in POLICIES:
+            train.run(settings(), workers, optimizer=optimizer, policy=policy)
+    evaluate.run(settings(), workers)
+
+
+def hashes(*folders: Path) -> dict[str, str]:
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything up to `evaluate` has run."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_inputs()
+        run_all()
+    return folder
+
+
+@pytest.fixture
+def inside(complete: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, to read from."""
+    monkeypatch.chdir(complete)
+    return complete
+
+
+@pytest.fixture
+def copy(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to change."""
+    folder = Path(shutil.copytree(complete, tmp_path / "run"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path) -> None:
+    before = hashes(files.MODELS, Path("reports"))
+    shutil.rmtree(files.MODELS)
+    shutil.rmtree("reports")
+    run_all(workers=2)
+    after = hashes(files.MODELS, Path("reports"))
+    assert len(before) > 20, "models, baselines, tables, metrics"
+    assert after == before
+
+
+def test_all_optimizers_and_policies_share_their_seeds(inside: Path) -> None:
+    seeds = [
+        read_table(files.run_folder(optimizer, policy) / "scores.parquet")["seed"].to_pylist()
+        for optimizer in OPTIMIZERS
+        for policy in POLICIES
+    ]
+    assert len(set(seeds[0])) == 3
+    assert all(others == seeds[0] for others in seeds)
+
+
+def test_listed_seeds_are_taken_as_they_are(copy: Path) -> None:
+    find_lr.run(settings(train__seeds=[5, 3]), 1, optimizer="adam")
+    for policy in POLICIES:
+        assert read_table(files.rates("adam", policy))["seed"].to_pylist() == [5, 3]
+
+
+def test_policy_fixed_takes_the_given_rate_and_policy_found_each_its_own(inside: Path) -> None:
+    fixed, found = (read_table(files.rates("adam", policy)) for policy in POLICIES)
+    assert set(fixed["lr"].to_pylist()) == {0.01}
+    assert set(fixed["origin"].to_pylist()) == {"fixed"}
+    assert set(found["origin"].to_pylist()) == {"found"}
+    assert len(set(found["lr"].to_pylist())) > 1
+    assert not (files.run_folder("adam", "fixed") / "lr_curves.parquet").exists()
+    curves = read_table(files.run_folder("adam", "found") / "lr_curves.parquet")
+    assert set(curves["member"].to_pylist()) == {0, 1, 2}
+    for row in found.to_pylist():
+        assert row["lr"] in row["lrs"], "a found rate is one of the range test's"
+
+
+def test_scores_are_the_errors_of_the_weights_that_were_kept(inside: Path) -> None:
+    folder = files.run_folder("swa", "found")
+    scores = read_table(folder / "scores.parquet")
+    faces = read_table(files.FACES)
+    vectors = np.array(faces["vector"].to_pylist(), dtype=np.float32)
+    splits, targets = np.array(faces["split"]), np.array(faces["target"])
+    predicted = Members.load(folder / "members.safetensors").predict(vectors).numpy()
+    for column, split in (("mae", "train"), ("val_mae", "validation"), ("test_mae", "test")):
+        expected = np.abs(predicted - targets)[:, splits == split].mean(axis=1)
+        np.testing.assert_allclose(np.array(scores[column]), expected, rtol=1e-5)
+    kept = read_table(folder / "predictions.parquet")
+    assert kept.num_rows == 3 * (splits != "train").sum()
+    assert set(kept["face_id"].to_pylist()) == set(np.array(faces["face_id"])[splits != "train"])
+
+
+def test_augmented_faces_train(copy: Path) -> None:
+    before = read_table(files.run_folder("adam", "fixed") / "scores.parquet")
+    write_table(read_table(files.AUGMENTED).slice(0, 0), files.AUGMENTED, "vec2age augment")
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
+    without = read_table(files.run_folder("adam", "fixed") / "scores.parquet")
+    assert without["seed"] == before["seed"]
+    assert without["val_mae"] != before["val_mae"]
+
+
+def test_a_member_without_a_suggestion_takes_the_fixed_rate_and_says_so(copy: Path) -> None:
+    # The second batch already exceeds the best loss by this factor, so that the test ends before it can tell.
+    counts = find_lr.run(
+        settings(find_lr__stop_factor=1.000001, find_lr__min_lr=10.0, find_lr__max_lr=1e6),
+        1,
+        optimizer="adam",
+    )
+    assert counts["without a suggestion, at the fixed rate"] == 3
+    train.run(settings(), 1, optimizer="adam", policy="found")
+    scores = read_table(files.run_folder("adam", "found") / "scores.parquet")
+    assert set(scores["lr"].to_pylist()) == {0.01}
+    assert set(scores["origin"].to_pylist()) == {"fixed, as the finder has no suggestion"}
+
+
+def test_diverged_members_are_counted_and_the_others_are_reported(copy: Path) -> None:
+    wild = settings(train__swa__swa_lr__fixed=1e9)
+    summary = train.run(wild, 1, optimizer="swa", policy="fixed")
+    assert summary["diverged"] == 3
+    scores = read_table(files.run_folder("swa", "fixed") / "scores.parquet")
+    assert scores["diverged"].to_pylist() == [True] * 3
+    assert scores["test_mae"].null_count == 3
+    assert read_table(files.run_folder("swa", "fixed") / "predictions.parquet").num_rows == 0
+    assert evaluate.run(wild, 1)["diverged"] == 3
+    metrics = json.loads(files.METRICS.read_text())
+    assert metrics["fixed"]["swa"]["diverged"] == 3
+    assert metrics["fixed"]["adam"]["diverged"] == 0
+
+
+def test_where_every_model_diverged_there_is_nothing_to_report(copy: Path) -> None:
+    wild = settings(train__optimizers=["swa"], train__policies=["fixed"], train__swa__swa_lr__fixed=1e9)
+    train.run(wild, 1, optimizer="swa", policy="fixed")
+    with pytest.raises(UserError, match="every model diverged"):
+        evaluate.run(wild, 1)
+
+
+def test_a_label_distribution_loss_trains_with_an_output_for_each_label(copy: Path) -> None:
+    wanted = settings(train__recipe__loss={"name": "dldl_v2", "settings": {}})
+    find_lr.run(wanted, 1, optimizer="adam")
+    train.run(wanted, 1, optimizer="adam", policy="found")
+    members = Members.load(files.run_folder("adam", "found") / "members.safetensors")
+    assert members.layout.widths[-1] == 16, "ages 10 to 25"
+    assert members.loss_settings["labels"] == list(range(10, 26))
+
+
+def change_augmented(change: Callable[[pa.Table], pa.Table]) -> None:
+    write_table(change(read_table(files.AUGMENTED)), files.AUGMENTED, "vec2age augment")
+
+
+def with_parents(parent: str) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: table.set_column(
+        table.column_names.index("parent_id"), "parent_id", pa.array([parent] * table.num_rows)
+    )
+
+
+def narrower(table: pa.Table) -> pa.Table:
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * table.num_rows, np.float32)), 2)
+    return table.set_column(table.column_names.index("vector"), "vector", vectors)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (with_parents("f" * 64), r"face f{64}, from which augmented vectors were made, does not train"),
+        (narrower, "augmented vectors are 2 wide, those of faces 6"),
+    ],
+)
+def test_refuses_augmented_vectors_that_do_not_fit(
+    copy: Path, change: Callable[[pa.Table], pa.Table], sentence: str
+) -> None:
+    change_augmented(change)
+    with pytest.raises(UserError, match=sentence):
+        train.run(settings(), 1, optimizer="adam", policy="fixed")
+
+
+@pytest.mark.parametrize("missing", [files.AUGMENTED, files.rates("adam", "fixed")])
+def test_a_missing_input_is_named(copy: Path, missing: Path) -> None:
+    missing.unlink()
+    with pytest.raises(UserError, match=rf"{missing} does not exist: run the stage that writes it"):
+        train.run(settings(), 1, optimizer="adam", policy="fixed")
+
+
+def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
+    shutil.rmtree(files.run_folder("swa", "found"))
+    with pytest.raises(UserError, match=r"models/found/swa/scores.parquet does not exist"):
+        evaluate.run(settings(), 1)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_split_without_faces_is_named(copy: Path, split: str) -> None:
+    faces = read_table(files.FACES)
+    write_table(faces.filter(pa.compute.not_equal(faces["split"], split)), files.FACES, "vec2age embed", {})
+    write_table(read_table(files.AUGMENTED).slice(0, 0), files.AUGMENTED, "vec2age augment")
+    with pytest.raises(UserError, match=f"there is no {split} face"):
+        train.run(settings(), 1, optimizer="adam", policy="fixed")
+
+
+def test_the_page_shows_running_times_that_are_kept_in_logs_alone(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(params, "load", settings)
+    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    report.run(settings(), 1)
+    assert not (files.FIGURES / "running_time.png").exists(), "no log tells a time"
+    for optimizer in OPTIMIZERS:
+        for policy in POLICIES:
+            run_stage("train", 1, policy=policy, optimizer=optimizer)
+    log = json.loads(Path("logs/train-fixed-adam.json").read_text())
+    assert len(log["member_seconds"]) == 3
+    assert 0 < sum(log["member_seconds"]) < log["seconds"]
+    report.run(settings(), 1)
+    assert (files.FIGURES / "running_time.png").exists()
+    assert (files.FIGURES / "lr_finder.json").exists()
+    page = files.PAGE.read_text(encoding="utf-8")
+    assert "no_face" in page, "what was left out"
+    assert "seed: 20201" in page, "params.yaml as it was"
+
+
+def test_no_file_that_dvc_compares_holds_a_time(inside: Path) -> None:
+    for path in Path().rglob("*.parquet"):
+        assert "seconds" not in read_table(path).column_names, path
+
+
+def stages() -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe").load((PROJECT / "dvc.yaml").read_text())["stages"]
+    return loaded
+
+
+def test_the_report_depends_on_every_parameter_that_it_prints() -> None:
+    assert set(stages()["report"]["params"]) == set(Params.model_fields)
+
+
+def test_a_run_depends_on_the_settings_of_its_own_optimizer_only() -> None:
+    for name in ("find_lr", "train"):
+        wanted = stages()[name]["params"]
+        assert "train" not in wanted
+        assert "train.${item.optimizer}" in wanted
