@@ -269,7 +269,6 @@ class Train(Section):
     optimizers: Annotated[list[OptimizerName], Field(min_length=1)]
     policies: Annotated[list[PolicyName], Field(min_length=1)]
     seeds: Seeds
-    device: Literal["cpu", "cuda"]
     recipe: RecipeParams
     adam: Adaptive
     adagrad: Adaptive

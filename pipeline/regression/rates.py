@@ -6,9 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from pipeline.errors import UserError
 from pipeline.regression.lr_finder import SKIP_BEGIN, SKIP_END, RangeTest, find_lr
 from pipeline.regression.material import Material, settled
 from pipeline.regression.recipe import Recipe
@@ -102,7 +100,6 @@ def initial_rates(
     *,
     seeds: Sequence[int],
     fixed_rate: float,
-    device: str = "cpu",
     workers: int | None = None,
     slope: Literal["step", "rate"] = "step",
     **finder: Any,
@@ -111,7 +108,7 @@ def initial_rates(
 
     Parameters
     ----------
-    material, recipe, seeds, device, workers
+    material, recipe, seeds, workers
         As for the training.
     fixed_rate
         The rate of policy `fixed`.
@@ -125,7 +122,6 @@ def initial_rates(
         material.train_y,
         seeds=seeds,
         recipe=settled(recipe, material),
-        device=usable(device),
         workers=workers,
         **finder,
     )
@@ -137,13 +133,6 @@ def initial_rates(
         chosen = {"origin": NOT_FOUND} if suggested is None else {"origin": FOUND, "lr": suggested}
         found.append({**row, **chosen, "lrs": test.rates, "losses": test.losses})
     return InitialRates(pa.Table.from_pylist(fixed, schema=RATES), pa.Table.from_pylist(found, schema=RATES))
-
-
-def usable(device: str) -> str:
-    """The device, if there is one of its kind."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device is 'cuda', but torch finds no such device: set train.device to cpu")
-    return device
 
 
 def curve_table(rates: pa.Table) -> pa.Table:

@@ -13,7 +13,7 @@ from pipeline.progress import bar
 from pipeline.regression.fit import EpochRecord, StackResult, fit_stack
 from pipeline.regression.material import Material, settled, targets_of
 from pipeline.regression.members import Members
-from pipeline.regression.rates import curve_table, usable
+from pipeline.regression.rates import curve_table
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.workers import Workers
 from pipeline.tables import vectors_of
@@ -74,7 +74,6 @@ def train_run(
     recipe: Recipe,
     rates: pa.Table,
     *,
-    device: str = "cpu",
     workers: int | None = None,
 ) -> TrainedRun:
     """Train a member for each row of `rates`, and let it predict.
@@ -90,8 +89,6 @@ def train_run(
         How they are trained.
     rates
         Schema `RATES`.
-    device
-        Where they are trained; they predict on the CPU, as whoever loads them later does.
     workers
         Threads; the numbers do not depend on them.
 
@@ -116,7 +113,6 @@ def train_run(
             seeds=seeds,
             learning_rates=rates["lr"].to_pylist(),
             recipe=settled(recipe, material),
-            device=usable(device),
             workers=workers,
             on_epoch=show,
         )

@@ -18,7 +18,6 @@ def run(params: Params, workers: int, optimizer: str) -> Summary:
         Recipe(**settings),
         seeds=member_seeds(params.seed, wanted.seeds),
         fixed_rate=wanted.fixed_rate(optimizer),
-        device=wanted.device,
         workers=workers,
         **params.find_lr.model_dump(),
     )

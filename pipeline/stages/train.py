@@ -19,7 +19,6 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
         faces,
         Recipe(**settings),
         read_table(files.rates(optimizer, policy)),
-        device=params.train.device,
         workers=workers,
     )
     folder = files.run_folder(optimizer, policy)
