@@ -6,6 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# dvc.yaml calls the console script vec2age by name
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .PHONY: demo test lint types architecture bench lock clean
 
 demo: $(INSTALLED)

@@ -1,6 +1,7 @@
 """The multilayer perceptron on face vectors, alone and as one flat row of numbers."""
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 ALIGNMENT = 16
 """Parameters start at multiples of 64 bytes: matrix kernels round alike only on alike aligned memory."""
+
+# torch.manual_seed is the whole process's: two threads that make members would deal each other's numbers.
+_GLOBAL_GENERATOR = threading.Lock()
 
 
 class MLP(nn.Module):
@@ -108,7 +112,7 @@ class Layout:
     def initial(self, seeds: Sequence[int]) -> Tensor:
         """Rows (members, row) of fresh members: what `MLP(...)` is after torch.manual_seed(seed)."""
         rows = torch.zeros(len(seeds), self.row)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]), torch.no_grad():
             for row, seed in zip(rows, seeds, strict=True):
                 torch.manual_seed(seed)
                 model = MLP(self.widths[0], self.widths[1:-1], self.widths[-1])
@@ -119,7 +123,7 @@ class Layout:
 
     def module(self, row: Tensor, dropout: float = 0.0) -> MLP:
         """One member's row as an ordinary `MLP`."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]), torch.no_grad():
             model = MLP(self.widths[0], self.widths[1:-1], self.widths[-1], dropout)
             for (weight, bias), linear in zip(self.unpack(row[None]), model.linears(), strict=True):
                 linear.weight.copy_(weight[0].T)

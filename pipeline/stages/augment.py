@@ -18,8 +18,9 @@ from pipeline.params import Params
 from pipeline.progress import track
 from pipeline.stages import files
 from pipeline.stages.encoding import settled_encoders
+from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
-from pipeline.tables import open_table, read_folder, read_table, write_batches, write_table
+from pipeline.tables import open_table, read_table, write_batches, write_table
 
 PRODUCER = "vec2age augment"
 Chains = list[tuple[Operation, ...]]
@@ -38,7 +39,7 @@ def run(params: Params, workers: int) -> Summary:
     owed = plan(
         face_ids,
         training["target"].to_numpy(),
-        wanted.target_per_age if read_folder(files.READY_VECTORS) is None else 0,
+        wanted.target_per_age if ready_vectors() is None else 0,
         seed=params.seed,
         bin_width=params.split.bin_width,
     )

@@ -7,6 +7,7 @@ from pipeline.faces.cropping import crop_faces
 from pipeline.params import Params
 from pipeline.rejects import Rejects
 from pipeline.stages import files
+from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
 from pipeline.tables import read_table, write_table
 
@@ -17,7 +18,7 @@ def run(params: Params, workers: int) -> Summary:
     root = Path(params.data.root)
     datasets.prepare(params.data.name, root, workers=workers, **params.data.settings)
     counts = crop_faces(
-        None if any(files.READY_VECTORS.iterdir()) else read_table(files.MANIFEST),
+        read_table(files.MANIFEST) if ready_vectors() is None else None,
         root,
         files.CROPS,
         rejects=rejects,

@@ -12,6 +12,7 @@ from pipeline.faces import shards
 from pipeline.params import Params
 from pipeline.stages import files
 from pipeline.stages.encoding import settled_encoders
+from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
 from pipeline.tables import only, read_folder, read_table, rows_of, write_batches, write_table
 
@@ -23,7 +24,7 @@ def run(params: Params, workers: int) -> Summary:
     splits = read_table(files.SPLITS)
     faces = only(read_table(files.MANIFEST), splits["face_id"]).drop_columns(["path", "subject", "dataset"])
     faces = faces.append_column("split", rows_of(splits, faces["face_id"])["split"])
-    ready = read_folder(files.READY_VECTORS)
+    ready = ready_vectors()
     if ready is None:
         summary, settings, blocks = encode(params, faces, workers)
     else:

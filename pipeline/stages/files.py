@@ -3,7 +3,7 @@
 from pathlib import Path
 
 MANIFEST = Path("data/manifest.parquet")
-READY_VECTORS = Path("data/vectors")
+READY_VECTORS = Path("data/vectors.parquet")
 CROPS = Path("data/crops")
 INGEST_REJECTS = Path("data/rejects/ingest.parquet")
 CROP_REJECTS = Path("data/rejects/crop.parquet")

@@ -9,11 +9,11 @@ from pipeline.datasets.manifest import within
 from pipeline.params import Params
 from pipeline.rejects import Rejects
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder
 from pipeline.stages.running import Summary
 from pipeline.tables import write_table
 
 PRODUCER = "vec2age ingest"
+NO_VECTORS = pa.table({"face_id": pa.array([], pa.string())})
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -24,11 +24,12 @@ def run(params: Params, workers: int) -> Summary:
     )
     table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
     settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
-    empty_folder(files.READY_VECTORS)
     if "vector" in table.column_names:
         vectors: pa.Table = table.select(["face_id", "vector"])
-        write_table(vectors, files.READY_VECTORS / "00000.parquet", PRODUCER, settings)
         table = table.drop_columns(["vector"])
+    else:
+        vectors = NO_VECTORS
+    write_table(vectors, files.READY_VECTORS, PRODUCER, settings)
     write_table(table, files.MANIFEST, PRODUCER, settings)
     write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
     return {"data set": params.data.name, "faces": table.num_rows, **rejects.summary()}

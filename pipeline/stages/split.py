@@ -14,7 +14,7 @@ from pipeline.tables import only, read_folder, read_table, write_table
 
 def run(params: Params, workers: int) -> Summary:
     """Split the faces that have a crop or a vector; gather everything left out so far in one table."""
-    present = [read_folder(folder, ["face_id"]) for folder in (files.CROPS, files.READY_VECTORS)]
+    present = [read_folder(files.CROPS, ["face_id"]), read_table(files.READY_VECTORS, ["face_id"])]
     usable = pa.concat_tables([table for table in present if table is not None])
     rejects = Rejects()
     settings = params.split.model_dump()

@@ -105,3 +105,8 @@ def test_points_that_are_not_finite_are_passed_over():
 def test_a_range_that_cannot_be_tested_is_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         find_lr(X, Y, seeds=[1], **settings)
+
+
+def test_the_number_of_workers_changes_no_bit_of_any_curve():
+    alone, together = (find_lr(X, Y, seeds=range(30), workers=workers) for workers in (1, 4))
+    assert [test.losses for test in alone] == [test.losses for test in together]

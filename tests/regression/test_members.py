@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -85,3 +87,11 @@ def test_the_order_is_that_of_a_shuffling_loader_of_the_same_seed():
     )
     for _ in range(3):
         assert torch.equal(order.epoch(), torch.cat(list(loader)))
+
+
+def test_members_made_by_several_threads_at_once_are_those_of_their_seeds():
+    layout = Layout((64, 128, 64, 1))
+    seeds = range(40)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: layout.initial([seed])[0], seeds))
+    torch.testing.assert_close(torch.stack(together), layout.initial(seeds), rtol=0, atol=0)
