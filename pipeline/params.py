@@ -183,6 +183,7 @@ class Augment(Section):
     max_similarity: Annotated[float, Field(ge=-1, le=1)]
     max_tries: Positive
     calibration_faces: Positive
+    pictures: Annotated[str, Field(min_length=1)] | None
 
     @model_validator(mode="after")
     def _limits_are_in_order(self) -> "Augment":
