@@ -183,9 +183,7 @@ def main() -> None:
     peaks = rates.pop("fp32 product peak")
     obvious = rates["Lightning Trainer and DataLoader per seed"]
     print(f"{torch.get_num_threads()} cores, fp32 product peak {median(peaks) / 1e9:.0f} GFLOP/s")
-    print(
-        f"{layout.parameters:,} parameters; {flops / 1e6:.2f} MFLOP per member-sample, 'of peak' counts these;"
-    )
+    print(f"{layout.parameters:,} parameters, {flops / 1e6:.2f} MFLOP per member-sample ('of peak');")
     print("the last column counts 6 x parameters, as is usual, though nobody needs the input's gradient\n")
     print(f"{'program':44s} {'samples/s':>10s} {'times':>6s} {'of peak':>8s} {'6 x parameters':>15s}")
     for name, found in rates.items():

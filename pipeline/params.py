@@ -90,7 +90,7 @@ class Crop(Section):
     margin: Annotated[float, Field(ge=0, le=2)]
     align: Literal["none", "eyes"]
     faces: Literal["largest", "reject"]
-    format: Literal["png", "jpeg"]
+    format: Literal["webp", "png", "jpeg"]
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     max_pixels: Positive
     thresholds: Thresholds

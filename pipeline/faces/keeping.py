@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.faces import shards
@@ -68,9 +66,7 @@ class PictureShards:
         self, face_id: str, parent_id: str, operation: str, similarity: float, image: npt.NDArray[np.uint8]
     ) -> None:
         """Add one picture, (H, W, 3) uint8, without loss."""
-        buffer = BytesIO()
-        Image.fromarray(image).save(buffer, "png", compress_level=1)
-        picture = {"bytes": buffer.getvalue(), "path": None}
+        picture = {"bytes": shards.encode(image, "webp"), "path": None}
         row = {"face_id": face_id, "parent_id": parent_id, "operation": operation, "similarity": similarity}
         self.rows.append({**row, "image": picture})
         self.bytes += len(picture["bytes"] or b"")
