@@ -78,6 +78,6 @@ def targets_of(table: pa.Table) -> NDArray[np.float64]:
 
 def settled(recipe: Recipe, material: Material) -> Recipe:
     """The recipe with the labels of its loss filled in, so that finder and training have the same outputs."""
-    targets = torch.from_numpy(np.concatenate([material.train_y, material.val_y])).float()
-    _, settings = build_loss(recipe, targets)
+    train, validation = (torch.from_numpy(targets).float() for targets in (material.train_y, material.val_y))
+    _, settings = build_loss(recipe, train, validation)
     return replace(recipe, loss_settings=settings)
