@@ -33,8 +33,9 @@ class OrdinalLoss(LabelledLoss):
         super().__init__(labels)
         values = None if importance is None else torch.as_tensor(importance, dtype=torch.float32)
         if values is not None and self.labels is not None and len(values) != len(self.labels) - 1:
+            labels = len(self.labels)
             raise UserError(
-                f"{len(values)} weights of importance for {len(self.labels)} labels: give one for each but the last"
+                f"{len(values)} weights of importance for {labels} labels: give one for each but the last"
             )
         self.register_buffer("importance", values, persistent=False)
 
