@@ -6,6 +6,7 @@ sentence that names the key, the value and what is allowed.
 """
 
 import difflib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -307,6 +308,14 @@ class Evaluate(Section):
     within: Annotated[float, Field(ge=0)]
     bin_width: AboveZero
     resamples: Positive
+    groups: list[str] | None
+    group_edges: list[float]
+
+    @model_validator(mode="after")
+    def _edges_rise(self) -> "Evaluate":
+        if any(a >= b for a, b in pairwise(self.group_edges)):
+            raise ValueError(f"group_edges {self.group_edges} must be in ascending order")
+        return self
 
 
 class Report(Section):
