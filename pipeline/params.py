@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -46,6 +47,16 @@ def checked_seeds(value: Any) -> int | list[int]:
 
 
 Seeds = Annotated[int | list[int], PlainValidator(checked_seeds)]
+
+
+def checked_edges(value: list[float]) -> list[float]:
+    """Borders between bins, in ascending order."""
+    if any(a >= b for a, b in pairwise(value)):
+        raise ValueError(f"{value} is not in ascending order")
+    return value
+
+
+Edges = Annotated[list[float], AfterValidator(checked_edges)]
 
 
 class Section(BaseModel):
@@ -260,6 +271,13 @@ class Swa(Sgd):
     swa_lr_min: AboveZero | None
 
 
+class Balance(Section):
+    """Which groups of training faces shall weigh the same."""
+
+    column: str | None
+    edges: Annotated[list[float], Field(min_length=1), AfterValidator(checked_edges)]
+
+
 OptimizerName = Literal["adam", "adagrad", "sgd", "swa"]
 PolicyName = Literal["fixed", "found"]
 
@@ -275,6 +293,7 @@ class Train(Section):
     adagrad: Adaptive
     sgd: Sgd
     swa: Swa
+    balance: Balance
 
     def fixed_rate(self, optimizer: str) -> float:
         """An optimiser's learning rate under policy `fixed`."""
@@ -309,13 +328,7 @@ class Evaluate(Section):
     bin_width: AboveZero
     resamples: Positive
     groups: list[str] | None
-    group_edges: list[float]
-
-    @model_validator(mode="after")
-    def _edges_rise(self) -> "Evaluate":
-        if any(a >= b for a, b in pairwise(self.group_edges)):
-            raise ValueError(f"group_edges {self.group_edges} must be in ascending order")
-        return self
+    group_edges: Edges
 
 
 class Report(Section):
