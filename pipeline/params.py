@@ -111,7 +111,9 @@ class Crop(Section):
 class Split(Section):
     """Which faces train, validate and test."""
 
-    method: Literal["paper", "random", "stratified", "folds"]
+    method: Literal[
+        "paper", "random", "stratified", "folds", "repeated", "cross_validation", "published", "across"
+    ]
     per_target: Annotated[int, Field(ge=2)]
     validation: OpenFraction
     test: OpenFraction
@@ -119,6 +121,7 @@ class Split(Section):
     fold: Annotated[int, Field(ge=0)]
     bin_width: Annotated[float, Field(gt=0)] | None
     folder: str | None
+    test_on: list[str] | None
 
     @model_validator(mode="after")
     def _fractions_leave_something_to_train_on(self) -> "Split":
