@@ -3,7 +3,7 @@
 from pipeline import params as parameters
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import figures, page
+from pipeline.reports import figures, page, studies
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.provenance import provenance
 from pipeline.reports.results import read, with_seconds
@@ -21,7 +21,10 @@ def run(params: Params, workers: int) -> Summary:
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     results = with_seconds(results, files.LOGS)
     evaluation = evaluate(results, Settings(seed=params.seed, **wanted, **params.report.model_dump()))
+    study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
+    if study is not None:
+        charts += studies.charts(study, evaluation.settings)
     empty_folder(files.FIGURES)
     figures.write(charts, files.FIGURES)
     content = build_page(
@@ -31,6 +34,7 @@ def run(params: Params, workers: int) -> Summary:
         rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
+        more=[] if study is None else [studies.section(study, evaluation.settings)],
     )
     page.write(content, files.PAGE)
     return {"figures": len(charts), "sections": len(content.sections), "page": str(files.PAGE)}
