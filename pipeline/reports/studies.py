@@ -85,8 +85,8 @@ def section(found: StudyResults, settings: Settings) -> Section:
     intro = (
         f"Optuna tried {len(found.trials)} settings ({ends.get('pruned', 0)} pruned, "
         f"{ends.get('diverged', 0)} diverged), each judged by the mean validation error of several models; "
-        "test faces took no part. The best settings were then trained again from the seeds that the fixed and "
-        "the found rate were given."
+        "test faces took no part. The best settings were then trained again from the seeds that the fixed "
+        "and the found rate were given."
     )
     return Section("Study of settings", intro, tuple(blocks))
 

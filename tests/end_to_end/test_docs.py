@@ -82,7 +82,9 @@ def call(folder: Path, text: str, program: tuple[str, ...] = ("bash", "-euo", "p
     launcher = folder / ".bin/vec2age"
     if not launcher.exists():  # the copy's own code, wherever vec2age is installed from
         launcher.parent.mkdir(parents=True)
-        launcher.write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\nmain()\n")
+        launcher.write_text(
+            f"#!{sys.executable}\nfrom pipeline.cli import main\n\nif __name__ == '__main__':\n    main()\n"
+        )
         launcher.chmod(0o755)
     done = subprocess.run(
         [*program, text], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
