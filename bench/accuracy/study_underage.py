@@ -86,7 +86,8 @@ def main() -> None:
     trained = log["summary"]["trained now"]
     print(
         f"\n{len(found.trials)} trials x {given.seeds} seeds; {trained} of them trained now; "
-        f"{log['seconds']:.0f} s with the comparison's models, on {log['cores']} cores; best rate {log['summary']['its lr']:.3g}\n"
+        f"{log['seconds']:.0f} s with the comparison's models, on {log['cores']} cores; best rate "
+        f"{log['summary']['its lr']:.3g}\n"
     )
     wanted = params.load()
     settings = Settings(seed=wanted.seed, resamples=wanted.evaluate.resamples)

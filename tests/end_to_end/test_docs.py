@@ -1,4 +1,4 @@
-"""Every command of the pages under docs/, run in order in a small copy of the project."""
+"""Every command of the pages under docs/, and the notebooks, run in order in a small copy of the project."""
 
 import os
 import re
@@ -11,13 +11,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from pipeline.datasets.sample import render
 
 PROJECT = Path(__file__).resolve().parents[2]
-# in this order: the first makes what the others look at
-PAGES = ("photographs", "report", "studies", "tracking", "machines", "loss", "encoder")
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+# in this order: the first page makes what the others, and the notebooks, look at; the last ones change it
+FIRST = ("photographs", "report", "studies")
+PAGES = (*FIRST, "tracking", "machines", "loss", "encoder")
 TINY = (
     "train.optimizers=[adam]",
     "train.seeds=2",
@@ -134,19 +138,52 @@ def run_page(folder: Path, page: str) -> str:
     return "\n".join(shown)
 
 
+def run_notebook(folder: Path, notebook: Path) -> None:
+    """Execute a notebook as someone would who opens it in its folder; the copy stays as it is."""
+    book = nbformat.read(folder / "notebooks" / notebook.name, as_version=4)
+    client = NotebookClient(
+        book,
+        kernel_name="python3",
+        timeout=600,
+        resources={"metadata": {"path": str(folder / "notebooks")}},
+    )
+    client.execute(env=environment(folder))
+    shown = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= 2, f"{notebook.name} draws"
+    errors = [output.text for output in shown if output.get("name") == "stderr" and "Error" in output.text]
+    assert not errors, f"{notebook.name}: {errors}"
+
+
 @pytest.mark.timeout(1500)
-def test_every_command_of_the_pages_runs(project: Path) -> None:
-    outputs = {page: run_page(project, page) for page in PAGES}
+def test_every_command_of_the_pages_and_every_notebook_runs(project: Path) -> None:
+    outputs = {page: run_page(project, page) for page in FIRST}
+    for notebook in NOTEBOOKS:
+        run_notebook(project, notebook)
+    outputs |= {page: run_page(project, page) for page in PAGES[len(FIRST) :]}
     assert (project / "reports/index.html").exists()
     assert "data set" in outputs["photographs"]
-    assert "study.best" in outputs["tracking"].replace("/", ".") or "study" in outputs["tracking"]
+    assert "train-fixed-adam" in outputs["tracking"], "dvc shows what DVCLive saw"
     assert "[192]" in outputs["encoder"]
 
 
-def test_every_page_of_docs_with_commands_is_run() -> None:
+def test_every_page_with_commands_is_run() -> None:
     pages = {
         path.stem for path in (PROJECT / "docs").glob("*.md") if "```sh" in path.read_text(encoding="utf-8")
     }
-    assert set(PAGES) <= {path.stem for path in (PROJECT / "docs").glob("*.md")}
-    own = {"photographs", "report", "studies", "tracking", "machines", "loss", "encoder"}
-    assert pages & own == own
+    assert {"photographs", "encoder", "loss", "machines", "report", "studies", "tracking"} <= pages
+    assert set(PAGES) <= pages
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_text_and_no_outputs(notebook: Path) -> None:
+    book = nbformat.read(notebook, as_version=4)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "strip the outputs"
+    assert all(set(cell.metadata) == set() for cell in book.cells)
+    assert sum(cell.cell_type == "markdown" for cell in book.cells) >= 4
+    assert len(code) <= 10
+
+
+def test_there_are_three_notebooks() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["1-vectors", "2-seeds", "3-learning-rate"]
