@@ -1,6 +1,6 @@
 """A study on real vectors, ages 1 to 18, and what its best settings gain over the fixed and the found rate.
 
-    python bench/accuracy/study_underage.py utkface_vectors.parquet [--optimizer adam] [--folder underage]
+    python -m bench.accuracy.study_underage utkface_vectors.parquet [--optimizer adam] [--folder underage]
 
 60 trials of 5 seeds each; the best is trained again from 20 seeds that the study did not use, and compared
 with D1 (the fixed rate) and E1 (the finder's) from the same seeds. Interrupted, the same command goes on.

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.encoders.augmented import calibration_table
 from pipeline.profiles import use
 from pipeline.rejects import Rejects
 from pipeline.stages import files
@@ -60,6 +61,8 @@ def make_project() -> Callable[..., Path]:
         write_table(faces, folder / files.FACES, "vec2age embed", {"encoders": "none"})
         none = faces.slice(0, 0).append_column("parent_id", pa.array([], pa.string()))
         write_table(none, folder / files.AUGMENTED, "vec2age augment")
+        write_table(calibration_table([], (0.6, 0.98), {}), folder / files.CALIBRATION, "vec2age augment")
+        write_table(pa.table({"bin": pa.array([], pa.int64())}), folder / files.BALANCE, "vec2age augment")
         write_table(Rejects().table(), folder / files.REJECTS, "vec2age split")
         return folder
 
