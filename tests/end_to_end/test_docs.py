@@ -77,7 +77,6 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(folder),
         "PATH": f"{folder / '.bin'}:{programs}:{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
-        "MPLBACKEND": "Agg",
         "VEC2AGE_WORKERS": "2",
     }
 
