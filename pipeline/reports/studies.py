@@ -256,7 +256,7 @@ def comparison_table(found: StudyResults, settings: Settings) -> Table:
         own = by_policy[policy]
         row: dict[str, Any] = {"policy": title, "lr": float(own["lr"].median())}
         for measure, (split, _) in SPLITS.items():
-            described = describe(own[measure].to_numpy(dtype=np.float64), resamples=1)
+            described = describe(own[measure].to_numpy(dtype=np.float64), resamples=2)
             row |= {
                 f"{split}_mean": described.mean,
                 f"{split}_std": described.std,
