@@ -5,7 +5,7 @@ from pipeline.faces.augmentation import Operation
 from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import figures, gallery, page
+from pipeline.reports import figures, gallery, page, studies
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.page import Picture, Section
 from pipeline.reports.provenance import provenance
@@ -24,7 +24,10 @@ def run(params: Params, workers: int) -> Summary:
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     results = with_seconds(results, files.LOGS)
     evaluation = evaluate(results, Settings(seed=params.seed, **wanted, **params.report.model_dump()))
+    study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
+    if study is not None:
+        charts += studies.charts(study, evaluation.settings)
     augmented = augmentation_section(params)
     pictures = [block for section in augmented for block in section.blocks if isinstance(block, Picture)]
     empty_folder(files.FIGURES)
@@ -36,7 +39,7 @@ def run(params: Params, workers: int) -> Summary:
         rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
-        more=augmented,
+        more=[*([] if study is None else [studies.section(study, evaluation.settings)]), *augmented],
     )
     page.write(content, files.PAGE)
     return {
