@@ -97,7 +97,7 @@ class Plan:
         }
         digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode())
         for array in vars(material).values():
-            digest.update(array.tobytes())
+            digest.update(b"none" if array is None else array.tobytes())
         for package in ("pipeline.regression", "pipeline.losses"):
             for file in sorted(importlib.resources.files(package).iterdir(), key=lambda file: file.name):
                 if file.name.endswith(".py"):

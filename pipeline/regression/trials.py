@@ -134,6 +134,7 @@ def train_stack(
         seeds=[seed for _ in numbers for seed in seeds],
         learning_rates=[candidates[number].lr for number in numbers for _ in seeds],
         recipe=settled(candidates[numbers[0]].recipe, material),
+        train_weight=material.train_weight,
         workers=workers,
         on_epoch=on_epoch,
     )

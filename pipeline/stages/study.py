@@ -23,7 +23,8 @@ PRODUCER = "vec2age study"
 def run(params: Params, workers: int, storage: str | None = None) -> Summary:
     """Finish the study, then train its best settings from the seeds of the other models."""
     faces = read_table(files.FACES)
-    material = material_of(faces, read_table(files.AUGMENTED))
+    balance = params.train.balance
+    material = material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges)
     plan = plan_of(params)
     outcome = run_study(material, plan, open_storage(storage or files.STUDY_STORAGE), workers=workers)
     best = tables.best_trial(outcome)

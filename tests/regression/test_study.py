@@ -9,8 +9,10 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -70,6 +72,16 @@ def test_a_group_has_the_values_of_its_trials_alone_bit_for_bit() -> None:
     alone = [train_candidates(material(), [candidate], [5, 6], workers=1)[0] for candidate in candidates]
     assert together == alone
     assert len({verdict.value for verdict in together}) == len(candidates)
+
+
+def test_trials_train_with_the_weights_of_the_faces() -> None:
+    plain = material()
+    weighted = replace(plain, train_weight=np.where(plain.train_y > 12, 9.0, 1.0))
+    (candidate,) = [plan(epochs=3).space.candidate({"lr": 1e-2})]
+    (with_weights,) = train_candidates(weighted, [candidate], [5], workers=1)
+    (without,) = train_candidates(plain, [candidate], [5], workers=1)
+    assert with_weights.value != without.value
+    assert plan().name(weighted) != plan().name(plain)
 
 
 def test_random_proposals_do_not_depend_on_groups(tmp_path: Path) -> None:
