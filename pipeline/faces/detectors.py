@@ -70,7 +70,7 @@ class DlibHog:
 
 @dataclass(frozen=True)
 class DlibCnn:
-    """dlib's convolutional detector: finds turned and covered faces, some four times slower than HOG.
+    """dlib's convolutional detector: finds turned and covered faces, some five times slower than HOG.
 
     Source: D. E. King, Max-Margin Object Detection, arXiv:1502.00046 (2015); weights
     mmod_human_face_detector.dat.

@@ -73,7 +73,8 @@ def load_mmod(path: Path, *, sha256: str | None = SHA256) -> Mmod:
         name: torch.from_numpy(np.array(values)).double()
         for name, values in read_mmod_weights(path, sha256=sha256).items()
     }
-    state = Mmod().state_dict()  # `sum` stays as it is, but for the bias
+    network = Mmod()
+    state = network.state_dict()  # `sum` stays as it is, but for the bias
     for number in range(1, len(CHANNELS) + 1):
         gain, offset, mean, variance = (
             weights[f"norm{number}.{kind}"] for kind in ("gain", "offset", "mean", "variance")
@@ -85,7 +86,6 @@ def load_mmod(path: Path, *, sha256: str | None = SHA256) -> Mmod:
         state[f"convolutions.conv{number}.bias"] = (weights[f"conv{number}.bias"] - mean) * gain + offset
     state["columns.weight"] = weights["score.weight"][0].permute(2, 0, 1)[..., None]
     state["sum.bias"] = weights["score.bias"]
-    network = Mmod()
     network.load_state_dict(state)
     # Channels lie last, as they do in pictures: so the first convolution takes a quarter of the time.
     return network.to(memory_format=torch.channels_last).eval()
@@ -119,6 +119,13 @@ def find(network: Mmod, image: Pixels) -> list[tuple[Box, float]]:
     list of (box, score)
         Left, top, right, bottom in whole pixels, which may lie outside the picture; the score is positive.
         Best first.
+
+    Examples
+    --------
+    >>> from pipeline.faces.detectors import model_file
+    >>> network = load_mmod(model_file("mmod_human_face_detector.dat"))
+    >>> find(network, np.zeros((80, 80, 3), dtype=np.uint8))
+    []
     """
     levels, size = layout(*image.shape[:2])
     scores = network(tile(image, levels, size))[0]
