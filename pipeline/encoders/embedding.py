@@ -186,7 +186,7 @@ def decode(crop_id: str, data: bytes) -> Images:
     """Decode one crop, (H, W, 3) uint8 RGB."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"the picture of crop {crop_id} cannot be decoded ({first_line(error)}): run the crop stage again"

@@ -32,7 +32,7 @@ from pipeline.rejects import Rejects
 from pipeline.tables import open_table, write_batches
 
 # Raise it when the same file and settings give other rows than before.
-CODE_VERSION = 2
+CODE_VERSION = 3
 PRODUCER = "vec2age crop"
 STAGE = "crop"
 SHARD_KEY = b"vec2age.shard"

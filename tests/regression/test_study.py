@@ -99,9 +99,15 @@ def test_a_value_is_the_mean_over_members_of_the_error_at_their_best_epoch(url: 
     outcome = work(url, plan(trials=2, sampler="random"))
     for trial in outcome.trials:
         candidate = plan().space.candidate(trial.params)
-        x, y, val_x, val_y = vars(material()).values()
+        faces = material()
         scores = fit_stack(
-            x, y, val_x, val_y, seeds=[1, 2], learning_rates=candidate.lr, recipe=candidate.recipe
+            faces.train_x,
+            faces.train_y,
+            faces.val_x,
+            faces.val_y,
+            seeds=[1, 2],
+            learning_rates=candidate.lr,
+            recipe=candidate.recipe,
         ).scores
         assert trial.value == pytest.approx((scores[0].val_mae + scores[1].val_mae) / 2, rel=1e-12)
 
