@@ -33,6 +33,7 @@ REGISTRY: "Registry[Loss]" = Registry(
         "unimodal": "pipeline.losses.label_distribution:UnimodalLoss",
         "concentrated": "pipeline.losses.label_distribution:ConcentratedLoss",
         "unimodal_concentrated": "pipeline.losses.label_distribution:UnimodalConcentratedLoss",
+        "pinball": "pipeline.losses.quantile:PinballLoss",
     },
 )
 

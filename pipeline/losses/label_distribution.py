@@ -188,6 +188,10 @@ class LabelDistributionLoss(Loss):
         """The expectation of the distribution (equation 3)."""
         return self._predicted(output).mean
 
+    def probabilities(self, output: Tensor) -> Tensor:
+        """The distribution itself (equation 2), (..., N, C)."""
+        return self._predicted(output).p
+
     def spread(self, output: Tensor) -> Tensor:
         """The variance of the distribution (equation 8): how uncertain a prediction says it is."""
         return self._predicted(output).variance
