@@ -5,6 +5,7 @@ the target. A lower bound never lies above its upper bound.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,39 @@ from scipy import stats
 from pipeline.metrics.distributions import CONFIDENCE, Estimate
 
 FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One method, calibrated in one way, on N faces whose targets are known.
+
+    Attributes
+    ----------
+    method, kind
+        Such as `ensemble` and `local`.
+    levels
+        (L,) of the intervals.
+    prediction, target
+        (N,).
+    lower, upper
+        (N, L).
+    crps, pit
+        (N,) of the whole predicted distribution.
+    under
+        (N,) the probability of being under the threshold; None where no threshold is asked for.
+    """
+
+    method: str
+    kind: str
+    levels: tuple[float, ...]
+    prediction: FloatArray
+    target: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    crps: FloatArray
+    pit: FloatArray
+    under: FloatArray | None
+
 
 STEPS = 200
 """Quantiles that a CRPS is summed over."""

@@ -136,8 +136,8 @@ def calibrate(
     needed = faces_needed(max(levels))
     if len(said) < needed:
         raise UserError(
-            f"{len(said)} validation faces are too few to calibrate intervals of {max(levels):.0%}: it takes "
-            f"{needed}; enlarge the validation split or lower calibrate.levels"
+            f"{len(said)} validation faces are too few to calibrate intervals of {100 * max(levels):g}%: it "
+            f"takes {needed}; enlarge the validation split or lower calibrate.levels"
         )
     trained, trained_target = training
     noise = float(np.sqrt(np.mean((trained_target - trained.mean) ** 2)))
