@@ -1,6 +1,7 @@
 """The stage calibrate, and what evaluate and report make of it."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from hashlib import sha256
@@ -20,8 +21,10 @@ from pipeline.faces.extract import crop_id, encode
 from pipeline.params import Params
 from pipeline.regression.members import Members
 from pipeline.rejects import Rejects
-from pipeline.stages import calibrate, evaluate, files, find_lr, ingest, report, train
-from pipeline.tables import read_table, vector_type, write_table
+from pipeline.serving.bundle import load
+from pipeline.serving.rows import judge
+from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
+from pipeline.tables import read_table, vector_type, vectors_of, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 WIDTH = 6
@@ -318,3 +321,90 @@ def test_the_ensemble_kept_for_export_is_without_the_diverged(inside: Path) -> N
     scores = read_table(files.run_folder("adam", "fixed") / "scores.parquet").to_pandas()
     assert len(ensemble) == (~scores["diverged"]).sum()
     assert single.seeds == (scores.loc[scores["val_mae"].idxmin(), "seed"],)
+
+
+def test_export_packs_what_was_calibrated_and_the_bundle_says_the_same_of_a_face(copy: Path) -> None:
+    summary = exporting.export(settings(), Path("bundle"), onnx=False)
+    found = load(Path("bundle"), pictures=False)
+    assert summary["id"] == found.id
+    assert summary["models"] == 3
+    faces = read_table(files.FACES)
+    table = read_table(files.CALIBRATED / "predictions.parquet").to_pandas()
+    expected = table[table["method"] == "ensemble"].set_index("face_id")
+    judged = faces.filter(pa.compute.not_equal(faces["split"], "train"))
+    rows = judge(found, vectors_of(judged))
+    wanted = expected.loc[judged["face_id"].to_pylist()]
+    np.testing.assert_allclose([row["prediction"] for row in rows], wanted["prediction"], atol=1e-3)
+    np.testing.assert_allclose([row["spread"] for row in rows], wanted["spread"], atol=1e-3)
+    target, split = np.array(judged["target"]), np.array(judged["split"])
+    held = [
+        row["lower"] <= age <= row["upper"]
+        for row, age, part in zip(rows, target, split, strict=True)
+        if part == "test"
+    ]
+    table = pd.read_csv(files.TABLES / "uncertainty.csv")
+    claimed = table.loc[table["title"] == "ensemble, locally weighted conformal", "coverage_90"].iloc[0]
+    assert np.mean(held) == pytest.approx(claimed, abs=0.011), "what was measured is what is served"
+    about = found.described
+    assert about["data"]["faces"] == {"train": 200, "validation": 100, "test": 100}
+    assert set(about["data"]["sha256"]) >= {"embeddings/faces.parquet"}
+    assert (about["level"], about["threshold"], about["encoder"]["fingerprints"]) == (0.9, 18, [])
+    assert json.loads(Path("bundle/params.json").read_text())["seed"] == 20201
+    assert "uncertainty" in json.loads(Path("bundle/metrics.json").read_text())
+    card = Path("bundle/MODEL_CARD.md").read_text()
+    assert "| gender | female |" in card
+    assert "| coverage_90 |" in card
+    before = hashes(Path("bundle"))
+    exporting.export(settings(), Path("bundle"), onnx=False)
+    assert hashes(Path("bundle")) == before
+
+
+@pytest.mark.parametrize("method", ["single", "swag", "quantile"])
+def test_every_method_can_be_exported(copy: Path, method: str) -> None:
+    kind = "cqr" if method == "quantile" else "split"
+    exporting.export(settings(export__method=method, export__kind=kind), Path("bundle"), onnx=False)
+    rows = judge(load(Path("bundle"), pictures=False), vectors_of(read_table(files.FACES)))
+    assert all(row["lower"] <= row["prediction"] <= row["upper"] for row in rows)
+
+
+def test_where_groups_are_columns_the_widest_interval_is_served(copy: Path) -> None:
+    grouped = settings(calibrate__groups="gender")
+    calibrate.run(grouped, 1)
+    exporting.export(grouped, Path("bundle"), onnx=False)
+    found = load(Path("bundle"), pictures=False)
+    x = vectors_of(read_table(files.FACES))
+    said = found.method(x)
+    widest = np.array([row["upper"] - row["lower"] for row in judge(found, x)])
+    for name in ("female", "male", "all"):
+        lower, upper = found.calibration.bounds(said, np.full(len(x), name))
+        assert (widest >= (upper - lower)[:, 2] - 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"export__kind": "cqr"}, "export asks for ensemble cqr, which was not calibrated: choose one of"),
+        ({"export__level": 0.7}, "export.level is 0.7, which was not calibrated: choose one of 0.5, 0.8"),
+    ],
+)
+def test_an_export_that_cannot_be_had_is_one_sentence(
+    copy: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        exporting.export(settings(**changes), Path("bundle"))
+    assert sentence in str(raised.value)
+
+
+def test_export_without_calibration_names_the_stage(copy: Path) -> None:
+    shutil.rmtree(files.CALIBRATED)
+    with pytest.raises(UserError, match="run the stage that writes it"):
+        exporting.export(settings(), Path("bundle"))
+
+
+def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -> None:
+    faces = read_table(files.FACES)
+    stranger = "dlib/0f0f/150/pre1/fp32/pad0.25+margin0.25"
+    write_table(faces, files.FACES, "vec2age embed", {"encoders": stranger, "combine": "concatenate"})
+    with pytest.raises(UserError, match=f"trained on vectors of {re.escape(stranger)}, the encoder here is"):
+        exporting.export(settings(), Path("bundle"))
+    assert not Path("bundle").exists()
