@@ -2,7 +2,7 @@
 
 from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
-from pipeline.reports import summary, table, tables, uncertainty
+from pipeline.reports import augmentation, summary, table, tables, uncertainty
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.results import read
 from pipeline.reports.settings import Settings
@@ -31,13 +31,16 @@ def run(params: Params, workers: int) -> Summary:
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     settings = Settings(seed=params.seed, **wanted)
     evaluation = evaluate(results, settings)
+    augmented = augmentation.tables(
+        read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target
+    )
     numbers, more = summary.metrics(evaluation), []
     found = measured_uncertainty(params, settings)
     if found is not None:
         more = uncertainty_tables(found)
         numbers["uncertainty"] = uncertainty.metrics(found)
     empty_folder(files.TABLES)
-    table.write([*tables.all_tables(evaluation), *more], files.TABLES)
+    table.write([*tables.all_tables(evaluation), *augmented, *more], files.TABLES)
     write_json(numbers, files.METRICS)
     unmeasured = {} if found else {"uncertainty": "not measured: run vec2age calibrate first"}
     return {**summary.headlines(evaluation), **unmeasured}

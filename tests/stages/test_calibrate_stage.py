@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline import params
+from pipeline.encoders.augmented import calibration_table
 from pipeline.encoders.stored import StoredEncoders
 from pipeline.errors import UserError
 from pipeline.faces import shards
-from pipeline.faces.extract import crop_id, encode
+from pipeline.faces.extract import crop_id
 from pipeline.params import Params
 from pipeline.regression.members import Members
 from pipeline.rejects import Rejects
@@ -81,6 +82,8 @@ def write_inputs() -> None:
     write_table(faces, files.FACES, "vec2age embed", {"encoders": "none"})
     none = faces.slice(0, 0).append_column("parent_id", pa.array([], pa.string()))
     write_table(none, files.AUGMENTED, "vec2age augment")
+    write_table(calibration_table([], (0.6, 0.98), {}), files.CALIBRATION, "vec2age augment")
+    write_table(pa.table({"bin": pa.array([], pa.int64())}), files.BALANCE, "vec2age augment")
     write_table(ingest.NO_VECTORS, files.READY_VECTORS, "vec2age ingest")
     write_table(Rejects().table(), files.REJECTS, "vec2age split")
 
@@ -277,7 +280,7 @@ def test_views_are_drawn_of_validation_and_test_faces_only(
     for face_id in sorted(faces["face_id"].to_pylist())[:40]:
         pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
 
-        data, points = encode(pixels, "png", 95), np.zeros((5, 2), np.float32)
+        data, points = shards.encode(pixels, "png"), np.zeros((5, 2), np.float32)
         rows.append(
             {
                 "face_id": face_id,
