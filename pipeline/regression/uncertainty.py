@@ -18,7 +18,7 @@ from pipeline.losses.label_distribution import LabelDistributionLoss
 from pipeline.losses.quantile import PinballLoss
 from pipeline.regression.members import Members
 from pipeline.regression.stack import EVALUATION_ROWS
-from pipeline.regression.uncertainty_shapes import Predicted, row_interp
+from pipeline.regression.uncertainty_said import Predicted, row_interp
 from pipeline.regression.workers import Workers
 
 FloatArray = NDArray[np.float64]

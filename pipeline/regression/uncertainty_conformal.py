@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.metrics.calibration import faces_needed
-from pipeline.regression.uncertainty_shapes import (
-    Bounds,
-    Difficulty,
-    Normal,
-    Predicted,
-    Scored,
-    Shape,
-    Shifted,
-)
+from pipeline.regression.uncertainty_said import Difficulty, Predicted
+from pipeline.regression.uncertainty_shapes import Bounds, Normal, Scored, Shape, Shifted
 
 FloatArray = NDArray[np.float64]
 Texts = NDArray[np.str_]

@@ -13,7 +13,8 @@ from safetensors.numpy import save as to_bytes
 
 from pipeline.errors import UserError
 from pipeline.regression.uncertainty_conformal import Calibration
-from pipeline.regression.uncertainty_shapes import Difficulty, Normal, Predicted, Scored, Shape, Shifted
+from pipeline.regression.uncertainty_said import Difficulty, Predicted
+from pipeline.regression.uncertainty_shapes import Normal, Scored, Shape, Shifted
 from pipeline.tables import atomic_file, first_line, rows_of, vector_type
 
 KEY = "vec2age"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.metrics.calibration import Judged, crps_in_blocks
 from pipeline.regression.uncertainty_conformal import Calibration, Groups, Texts
 from pipeline.regression.uncertainty_files import load_calibrations, said_of
-from pipeline.regression.uncertainty_shapes import Predicted
+from pipeline.regression.uncertainty_said import Predicted
 from pipeline.tables import read_table
 
 FloatArray = NDArray[np.float64]

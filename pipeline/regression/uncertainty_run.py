@@ -18,7 +18,7 @@ from pipeline.regression.recipe import Recipe
 from pipeline.regression.uncertainty import Method, of_views, outputs_of, probabilities_for
 from pipeline.regression.uncertainty_conformal import Calibration, Groups, calibrate
 from pipeline.regression.uncertainty_files import calibration_table, prediction_tables
-from pipeline.regression.uncertainty_shapes import Predicted
+from pipeline.regression.uncertainty_said import Predicted
 from pipeline.regression.uncertainty_swag import swag
 from pipeline.seeds import derive_seed
 from pipeline.tables import vectors_of

@@ -13,40 +13,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.metrics.calibration import conformal_quantile
+from pipeline.regression.uncertainty_said import Difficulty, Predicted, own, row_interp
 
 FloatArray = NDArray[np.float64]
 Bounds = tuple[FloatArray, FloatArray]
 
-SEGMENTS = 20  # parts of the range of predictions for which the typical training error is known
-LEAST = 0.05  # of the mean training error: no face is said to be easier than that
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a method says of N faces.
-
-    Attributes
-    ----------
-    mean
-        (N,) the prediction.
-    spread
-        (N,) how far members, samples or views are apart; 0 where there is only one.
-    quantiles, probabilities
-        (N, Q) and (Q,), ascending, where the method predicts a distribution; otherwise None and empty.
-    """
-
-    mean: FloatArray
-    spread: FloatArray
-    quantiles: FloatArray | None = None
-    probabilities: tuple[float, ...] = ()
-
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> "Predicted":
-        """Some of the faces."""
-        quantiles = None if self.quantiles is None else self.quantiles[rows]
-        return Predicted(self.mean[rows], self.spread[rows], quantiles, self.probabilities)
-
-    def __len__(self) -> int:
-        return len(self.mean)
+TINY = 1e-9  # quantiles that coincide still have a tail
 
 
 class Shape(Protocol):
@@ -88,61 +60,6 @@ class Normal:
     def quantiles(self, said: Predicted, probabilities: FloatArray) -> FloatArray:
         """The normal quantiles."""
         return said.mean[:, None] + np.outer(self.deviation(said), stats.norm.ppf(probabilities))
-
-
-@dataclass(frozen=True)
-class Difficulty:
-    """How large an error is to be expected of a face, learnt from training faces alone.
-
-    A sum, with weights that are not negative, of a constant, the members' spread, and the typical training
-    error at that prediction. Any function that no validation face took part in leaves conformal coverage
-    intact; this one makes intervals narrow where faces are easy.
-
-    Source: Lei et al., Distribution-free predictive inference for regression, JASA 2018, section 5.2
-    (locally-weighted conformal inference).
-
-    Attributes
-    ----------
-    knots, heights
-        (K,): predictions, and the mean absolute training error around each; linear in between.
-    weights
-        (3,): of the constant, the spread, and the typical error.
-    floor
-        The least difficulty.
-
-    Examples
-    --------
-    >>> said = Predicted(np.arange(200.0), np.zeros(200))
-    >>> found = Difficulty.learn(said, said.mean + 0.1 * said.mean)
-    >>> found(Predicted(np.array([50.0, 150.0]), np.zeros(2))).round(1)
-    array([ 5., 15.])
-    """
-
-    knots: FloatArray
-    heights: FloatArray
-    weights: FloatArray
-    floor: float
-
-    @classmethod
-    def learn(cls, said: Predicted, target: FloatArray) -> "Difficulty":
-        """Learn from training faces: what is said of them, and their targets (N,)."""
-        from scipy.optimize import nnls
-
-        error = np.abs(target - said.mean)
-        parts = np.array_split(np.argsort(said.mean, kind="stable"), min(SEGMENTS, len(said)))
-        knots = np.array([said.mean[part].mean() for part in parts])
-        heights = np.array([error[part].mean() for part in parts])
-        weights, _ = nnls(cls._features(said, knots, heights), error)
-        return cls(knots, heights, weights, max(LEAST * float(error.mean()), 1e-9))
-
-    @staticmethod
-    def _features(said: Predicted, knots: FloatArray, heights: FloatArray) -> FloatArray:
-        return np.stack([np.ones(len(said)), said.spread, np.interp(said.mean, knots, heights)], axis=1)
-
-    def __call__(self, said: Predicted) -> FloatArray:
-        """The expected error (N,), never below the floor."""
-        expected = self._features(said, self.knots, self.heights) @ self.weights
-        return np.maximum(expected, self.floor)
 
 
 @dataclass(frozen=True)
@@ -252,45 +169,33 @@ class Shifted:
         middle = (lower + upper) / 2  # a margin far below 0 would let the bounds cross
         return np.minimum(lower, middle), np.maximum(upper, middle)
 
-    def table(self, said: Predicted) -> tuple[FloatArray, FloatArray]:
-        """Probabilities (Q + 2,) and ascending quantiles (N, Q + 2), drawn out straight to 0 and 1."""
-        p = np.asarray(said.probabilities)
+    def moved(self, said: Predicted) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Ascending quantiles (N, Q), and the scales (N,) of the exponential tails below and above them.
+
+        Tails that ended somewhere would give many faces the very same probability of 0 or 1.
+        """
+        p = said.probabilities
         q = np.sort(own(said) + self.shifts, axis=1)
-        first = q[:, 0] - (q[:, 1] - q[:, 0]) * p[0] / (p[1] - p[0])
-        last = q[:, -1] + (q[:, -1] - q[:, -2]) * (1 - p[-1]) / (p[-1] - p[-2])
-        return np.concatenate([[0.0], p, [1.0]]), np.column_stack([first, q, last])
+        below = (q[:, 1] - q[:, 0]) / np.log(p[1] / p[0])
+        above = (q[:, -1] - q[:, -2]) / np.log((1 - p[-2]) / (1 - p[-1]))
+        return q, np.maximum(below, TINY), np.maximum(above, TINY)
 
     def cdf(self, said: Predicted, at: FloatArray) -> FloatArray:
-        """Linear between the quantiles."""
-        p, q = self.table(said)
-        found = [np.interp(value, row, p) for value, row in zip(at, q, strict=True)]
-        return np.array(found, dtype=np.float64)
+        """Linear between the quantiles, exponential beyond them."""
+        p = said.probabilities
+        q, below, above = self.moved(said)
+        inner = [np.interp(value, row, p) for value, row in zip(at, q, strict=True)]
+        found = np.array(inner, dtype=np.float64)
+        found = np.where(at < q[:, 0], p[0] * np.exp(np.minimum(0, (at - q[:, 0]) / below)), found)
+        rest = (1 - p[-1]) * np.exp(np.minimum(0, (q[:, -1] - at) / above))
+        return np.where(at > q[:, -1], 1 - rest, found)
 
     def quantiles(self, said: Predicted, probabilities: FloatArray) -> FloatArray:
-        """Linear between the quantiles."""
-        p, q = self.table(said)
-        return row_interp(q, p, probabilities)
-
-
-def own(said: Predicted) -> FloatArray:
-    """A method's quantiles, which it must have."""
-    if said.quantiles is None:
-        raise ValueError("this method predicts no quantiles")
-    return said.quantiles
-
-
-def row_interp(
-    quantiles: FloatArray, probabilities: Sequence[float] | FloatArray, at: FloatArray
-) -> FloatArray:
-    """Each row's quantiles at other probabilities, (N, K), linear between neighbours, held at the ends.
-
-    Examples
-    --------
-    >>> row_interp(np.array([[0.0, 10.0, 30.0]]), [0.1, 0.5, 0.9], np.array([0.3, 0.9, 1.0]))
-    array([[ 5., 30., 30.]])
-    """
-    p = np.asarray(probabilities, dtype=np.float64)
-    right = np.clip(np.searchsorted(p, at), 1, p.size - 1)
-    share = np.clip((at - p[right - 1]) / (p[right] - p[right - 1]), 0.0, 1.0)
-    found: FloatArray = quantiles[:, right - 1] * (1 - share) + quantiles[:, right] * share
-    return found
+        """Quantiles (N, K) at probabilities strictly between 0 and 1: what `cdf` inverts."""
+        p = said.probabilities
+        q, below, above = self.moved(said)
+        found = row_interp(q, p, probabilities)
+        low = np.minimum(0, np.log(probabilities / p[0]))
+        high = np.maximum(0, np.log((1 - p[-1]) / (1 - probabilities)))
+        found += np.outer(below, low) + np.outer(above, high)
+        return found

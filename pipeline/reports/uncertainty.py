@@ -145,8 +145,9 @@ def group_rows(
         present, counts = np.unique(labels, return_counts=True)
         if len(present) > MOST_GROUPS:
             continue
-        # in the order in which they are given, which is ascending for bands
-        shown = [name for name in dict.fromkeys(labels) if counts[present == name][0] >= min_faces]
+        enough = present[counts >= min_faces]
+        # the youngest first, which puts bands in their order
+        shown = sorted(enough, key=lambda name: float(test[0].target[labels == name].mean()))
         for one in test:
             for place, level in enumerate(one.levels):
                 for name in shown:

@@ -23,8 +23,7 @@ evidence for anything.
 
 - It was never asked to identify anybody, and says nothing about identity.
 - An interval holds over many faces like those it was calibrated on, and for no single face with certainty.
-- Training faces were {{ "%g" | format(reference.lowest) }} to {{ "%g" | format(reference.highest) }}
-  {{ target.unit }}; predictions outside are marked.
+- Training faces were {{ range }} {{ target.unit }}; predictions outside are marked.
 - A face unlike the training faces gets a warning (far_from_training, low_sharpness, ...), and then nothing
   is promised. Makeup, filters, generated pictures and strong compression were not looked into.
 - What holds over all faces may fail in a group: see the table of groups below before relying on it.
@@ -95,7 +94,7 @@ def model_card(
         about=described,
         target=described["target"],
         data=described["data"],
-        reference=reference,
+        range=f"{reference.lowest:g} to {reference.highest:g}",
         measured=measured,
         groups=groups,
     )

@@ -29,7 +29,8 @@ from pipeline.regression.uncertainty_files import (
     said_of,
     save_calibrations,
 )
-from pipeline.regression.uncertainty_shapes import Difficulty, Predicted, Scored
+from pipeline.regression.uncertainty_said import Difficulty, Predicted
+from pipeline.regression.uncertainty_shapes import Scored
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 AT = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
@@ -201,6 +202,22 @@ def test_beyond_every_score_a_little_probability_is_left_and_it_never_falls() ->
     np.testing.assert_allclose(found.cdf(said, np.array([-1e6, 1e6])), [0.005, 0.995])
     line = Predicted(np.full(300, 40.0), np.ones(300))
     assert (np.diff(found.cdf(line, np.linspace(-60, 140, 300))) >= 0).all()
+
+
+def test_tails_of_quantiles_never_end_so_that_faces_keep_their_order() -> None:
+    found = calibrated(with_quantiles(300, 1), with_quantiles(300, 2))
+    far = of_quantiles(np.array([[30.0], [60.0], [90.0]]) + 3 * stats.norm.ppf(AT), AT)
+    for kind in ("raw", "cqr"):
+        young = found[kind].cdf(far, 18.0)
+        assert young[0] > young[1] > young[2] > 0
+        old = found[kind].cdf(far, 40.0)
+        assert old[0] > 0.9
+        p = np.array([0.001, 0.01, 0.5, 0.99, 0.999])
+        for place, wanted in enumerate(p):
+            back = found[kind].cdf(far, found[kind].quantiles(far, p)[:, place])
+            np.testing.assert_allclose(back, wanted, rtol=1e-9)
+    same = of_quantiles(np.full((1, len(AT)), 20.0), AT)
+    assert found["raw"].cdf(same, 19.0)[0] < 1e-6, "quantiles that coincide"
 
 
 def test_each_group_is_covered_by_itself_when_it_is_calibrated_by_itself() -> None:
