@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from threadpoolctl import threadpool_limits
 
 FloatArray = NDArray[np.float64]
 
@@ -81,7 +82,9 @@ class Difficulty:
         parts = np.array_split(np.argsort(said.mean, kind="stable"), min(SEGMENTS, len(said)))
         knots = np.array([said.mean[part].mean() for part in parts])
         heights = np.array([error[part].mean() for part in parts])
-        weights, _ = nnls(cls._features(said, knots, heights), error)
+        # BLAS sums in another order on other numbers of threads, which would show in the last bits.
+        with threadpool_limits(1, user_api="blas"):
+            weights, _ = nnls(cls._features(said, knots, heights), error)
         return cls(knots, heights, weights, max(LEAST * float(error.mean()), 1e-9))
 
     @staticmethod

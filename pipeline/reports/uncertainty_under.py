@@ -22,6 +22,7 @@ from pipeline.reports.settings import Settings
 from pipeline.reports.uncertainty_names import names
 from pipeline.seeds import derive_seed
 
+DRAWS, FEWEST = 20_000_000, 500  # faces drawn in a bootstrap at most; resamples at least
 CURVE_POINTS = 200  # that a drawn curve keeps, at most
 
 
@@ -33,7 +34,8 @@ def under_row(test: Judged, validation: Judged, settings: Settings, rate: float)
     truth = test.target < threshold
     seed = derive_seed(settings.seed, "false negatives", test.method, test.kind)
     areas = ranking(test.under, truth)
-    missed = false_negative_rate(test.under, truth, rate, seed=seed, resamples=settings.resamples)
+    resamples = min(settings.resamples, max(FEWEST, DRAWS // len(truth)))
+    missed = false_negative_rate(test.under, truth, rate, seed=seed, resamples=resamples)
     row = {
         "under": int(truth.sum()),
         "brier": brier(test.under, truth),

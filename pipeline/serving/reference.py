@@ -17,7 +17,7 @@ from pipeline.seeds import derive_seed
 LOWER = ("sharpness", "exposure", "face_size")
 UPPER = ("exposure", "dark_fraction", "bright_fraction", "roll", "yaw", "pitch")
 ANGLES = ("roll", "yaw", "pitch")
-EDGE = 0.01  # the share of training faces beyond each end of their range
+EDGE = 0.005  # the share of training faces beyond each end of their range
 FAR = 0.99  # the share of validation faces that are nearer to a training face
 
 

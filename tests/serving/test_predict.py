@@ -372,6 +372,18 @@ def test_the_walk_is_sorted_deep_and_follows_no_links_to_folders(pictures: Pictu
     assert count([root, root / "portrait 0.png"]) == len(names) + 1
 
 
+def test_a_link_that_is_named_is_followed(tmp_path: Path, portrait: Pixels) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "real.png").write_bytes(b"elsewhere")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a" / "real.png")
+    (source,) = walk([tmp_path / "link.png"])
+    assert source.file.endswith("link.png")
+    assert look(source, Settings()).sha256 == hashlib.sha256(b"elsewhere").hexdigest()
+    stamp = source.stamp()
+    (tmp_path / "a" / "real.png").write_bytes(b"something else")
+    assert source.stamp() != stamp
+
+
 def test_a_folder_that_cannot_be_listed_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "locked").mkdir()
     (tmp_path / "z").write_bytes(b"1")
