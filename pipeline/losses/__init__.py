@@ -33,9 +33,22 @@ REGISTRY: "Registry[Loss]" = Registry(
         "unimodal": "pipeline.losses.label_distribution:UnimodalLoss",
         "concentrated": "pipeline.losses.label_distribution:ConcentratedLoss",
         "unimodal_concentrated": "pipeline.losses.label_distribution:UnimodalConcentratedLoss",
+        "softmax_concentrated": "pipeline.losses.label_distribution:SoftmaxConcentratedLoss",
+        "unimodal_mean_variance": "pipeline.losses.label_distribution:UnimodalMeanVarianceLoss",
+        "coral": "pipeline.losses.ordinal:CORALLoss",
+        "corn": "pipeline.losses.ordinal:CORNLoss",
+        "or_cnn": "pipeline.losses.ordinal:ORCNNLoss",
+        "combo": "pipeline.losses.combo:ComboLoss",
         "pinball": "pipeline.losses.quantile:PinballLoss",
     },
 )
+
+# A stack's last layer is linear and has a leading members dimension; these need something else. All others
+# can train a stack.
+NOT_IN_A_STACK = {
+    "coral": "its questions share one weight vector, and a stack's last layer has one for each: use or_cnn, "
+    "the same formula without sharing, or corn",
+}
 
 
 def build(name: str, **settings: Any) -> "Loss":

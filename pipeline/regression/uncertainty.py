@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline import losses
 from pipeline.errors import UserError
-from pipeline.losses.label_distribution import LabelDistributionLoss
+from pipeline.losses.labels import LabelledLoss
 from pipeline.losses.quantile import PinballLoss
 from pipeline.regression.members import Members
 from pipeline.regression.stack import EVALUATION_ROWS
@@ -84,7 +84,7 @@ def predicted(
     loss = losses.build(members.loss, **members.loss_settings)
     outputs = outputs_of(members, vectors, workers)
     if distribution:
-        if not isinstance(loss, LabelDistributionLoss) or loss.labels is None:
+        if not isinstance(loss, LabelledLoss) or loss.labels is None:
             raise UserError(
                 f"models of the loss {members.loss!r} predict no label distribution: choose another method"
             )

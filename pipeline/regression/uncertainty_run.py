@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline import losses
 from pipeline.errors import UserError
-from pipeline.losses.label_distribution import LabelDistributionLoss
+from pipeline.losses.labels import LabelledLoss
 from pipeline.regression.fit import fit_stack
 from pipeline.regression.material import Material, targets_of
 from pipeline.regression.members import Members
@@ -105,7 +105,7 @@ def trained_methods(
     }
     left_out = {}
     loss = losses.build(members.loss, **members.loss_settings)
-    if isinstance(loss, LabelDistributionLoss):
+    if isinstance(loss, LabelledLoss):
         at = probabilities_for(levels)
         methods[DISTRIBUTION] = Method(DISTRIBUTION, subset(members, sound), True, at)
     given = dict(swag_settings)
@@ -151,6 +151,7 @@ def fit_quantiles(
         seeds=[derive_seed(seed, "quantile member", number) for number in range(seeds)],
         learning_rates=lr,
         recipe=own,
+        train_weight=material.train_weight,
         workers=workers,
     )
     sound = [score.member for score in result.scores if not score.diverged]

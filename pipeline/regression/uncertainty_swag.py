@@ -112,7 +112,8 @@ def swag(
     UserError
         If a path leaves the finite numbers, with its rate.
     """
-    setup = prepare(material.train_x, material.train_y, material.val_x, material.val_y, None, recipe, "cpu")
+    m = material
+    setup = prepare(m.train_x, m.train_y, m.val_x, m.val_y, m.train_weight, recipe, "cpu")
     shares = [len(part) for part in torch.arange(samples).tensor_split(len(which))]
 
     def one(task: tuple[int, int], space: Workspace) -> Tensor:

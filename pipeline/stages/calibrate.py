@@ -33,7 +33,7 @@ PRODUCER = "vec2age calibrate"
 
 def run(params: Params, workers: int) -> Summary:
     """Train what is lacking, ask every method about every face, calibrate; write models and tables."""
-    wanted = params.calibrate
+    wanted, balance = params.calibrate, params.train.balance
     check_run(params)
     folder = files.run_folder(wanted.optimizer, wanted.policy)
     faces = read_table(files.FACES)
@@ -41,7 +41,7 @@ def run(params: Params, workers: int) -> Summary:
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),
         read_table(folder / "scores.parquet"),
-        material_of(faces, read_table(files.AUGMENTED)),
+        material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges),
         recipe,
         seed=params.seed,
         levels=wanted.levels,

@@ -5,7 +5,7 @@ from pipeline.faces.augmentation import Operation
 from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import figures, gallery, page
+from pipeline.reports import figures, gallery, page, studies
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.page import Picture, Section
 from pipeline.reports.provenance import provenance
@@ -27,7 +27,10 @@ def run(params: Params, workers: int) -> Summary:
     results = with_seconds(results, files.LOGS)
     settings = Settings(seed=params.seed, **wanted, **params.report.model_dump())
     evaluation = evaluate(results, settings)
+    study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
+    if study is not None:
+        charts += studies.charts(study, evaluation.settings)
     found = measured_uncertainty(params, settings)
     if found is not None:
         charts += uncertainty_charts(found)
@@ -42,7 +45,11 @@ def run(params: Params, workers: int) -> Summary:
         rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
-        more=[*augmented, *([] if found is None else uncertainty_sections(found))],
+        more=[
+            *([] if study is None else [studies.section(study, evaluation.settings)]),
+            *augmented,
+            *([] if found is None else uncertainty_sections(found)),
+        ],
     )
     page.write(content, files.PAGE)
     return {

@@ -290,3 +290,22 @@ def test_models_of_a_label_distribution_have_a_method_more() -> None:
     np.testing.assert_allclose(
         said.mean, of_members(members.predict(vectors_of(FACES)).numpy()).mean, rtol=1e-4
     )
+
+
+def test_weights_of_training_faces_reach_swag_and_the_quantile_networks(
+    trained: tuple[Members, pa.Table],
+) -> None:
+    plain, _ = methods_of(trained)
+    weight = np.where(MATERIAL.train_y < 20, 10.0, 1.0)
+    weighed, _ = trained_methods(
+        *trained,
+        replace(MATERIAL, train_weight=weight),
+        RECIPE,
+        seed=3,
+        levels=[0.5, 0.9],
+        swag_settings=SWAG,
+        quantile_settings=QUANTILE,
+    )
+    for name in ("swag", "quantile"):
+        assert not torch.equal(plain[name].members.rows, weighed[name].members.rows)
+    assert torch.equal(plain["ensemble"].members.rows, weighed["ensemble"].members.rows)
