@@ -1,4 +1,4 @@
-"""The command line: one command per stage of dvc.yaml, and `use`, `doctor` and `where`."""
+"""The command line: one command per stage of dvc.yaml, and those around them."""
 
 import sys
 from collections.abc import Callable
@@ -18,6 +18,7 @@ STAGES = {
     "augment": "Grow the training split by pictures that changed enough and not too much.",
     "find_lr": "Give every model its learning rate: the fixed one, and one found by a range test.",
     "train": "Train one model for each seed; they predict validation and test faces.",
+    "calibrate": "Calibrate intervals and probabilities on validation faces.",
     "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",
     "report": "Draw the figures and write the page reports/index.html.",
     "study": "Search for better settings with Optuna; write the best ones as studies/best.yaml.",
@@ -123,6 +124,61 @@ def use(
 
     changes = merge_profile(profile, assign or [])
     typer.echo("\n".join(changes) if changes else "params.yaml already says so; nothing changed")
+
+
+@app.command(rich_help_panel="The model in use")
+def export(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to: a new folder, or an older bundle.")
+    ],
+    onnx: Annotated[bool, typer.Option(help="Also the regressor as ONNX, checked against torch.")] = True,
+) -> None:
+    """Pack the calibrated model that params.yaml names under `export` into a bundle for `predict`.
+
+    Example: [bold]vec2age export bundle[/bold]
+    """
+    from pipeline.params import load
+    from pipeline.stages.exporting import export as write_bundle
+    from pipeline.stages.running import print_counts
+
+    print_counts("export", write_bundle(load(), folder, onnx=onnx))
+
+
+@app.command(rich_help_panel="The model in use")
+def predict(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Pictures, and folders of pictures.")
+    ],
+    model: Annotated[
+        Path, typer.Option(envvar="VEC2AGE_MODEL", help="A bundle that `vec2age export` wrote.")
+    ] = Path("bundle"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A file ending in .csv, .jsonl or .parquet.")
+    ] = Path("predictions.csv"),
+    level: Annotated[
+        float | None, typer.Option(help="Of the intervals, such as 0.9; the model's own if not given.")
+    ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write copies of the pictures there, with what was found drawn on."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one picture may take.")] = 60.0,
+    workers: Workers = None,
+) -> None:
+    """Say of every face in pictures how old it looks, how sure that is, and what makes it doubtful.
+
+    Pictures are opened read-only and stay on this machine. Interrupted, the same command goes on.
+
+    Example: [bold]vec2age predict photographs --model bundle --output ages.csv[/bold]
+    """
+    from pipeline.serving.bundle import load
+    from pipeline.serving.run import predict_files
+    from pipeline.stages.running import print_counts
+
+    counts = predict_files(
+        paths, load(model), output, level=level, overlay=overlay, workers=workers, timeout=timeout
+    )
+    print_counts("predict", {**counts, "written": str(output)})
 
 
 @app.command(rich_help_panel="Around them")

@@ -452,6 +452,55 @@ class Evaluate(Section):
     group_edges: Edges
 
 
+class SwagParams(Section):
+    """SGD that goes on from trained models, and the samples drawn from its path."""
+
+    members: Annotated[int, Field(ge=0)]
+    lr: AboveZero
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Annotated[int, Field(ge=2)]
+    rank: Annotated[int, Field(ge=2)]
+    samples: Annotated[int, Field(ge=2)]
+
+
+class QuantileParams(Section):
+    """Networks that predict quantiles."""
+
+    seeds: Annotated[int, Field(ge=0)]
+    lr: AboveZero
+
+
+class Calibrate(Section):
+    """Whose uncertainty is calibrated, and how."""
+
+    optimizer: OptimizerName
+    policy: PolicyName
+    levels: Annotated[list[OpenFraction], Field(min_length=1)]
+    groups: Annotated[str, Field(min_length=1)] | None
+    bands: list[float]
+    min_faces: Positive
+    false_positive_rate: OpenFraction
+    views: Annotated[int, Field(ge=0)]
+    swag: SwagParams
+    quantile: QuantileParams
+
+    @model_validator(mode="after")
+    def _numbers_rise(self) -> "Calibrate":
+        for name, values in (("levels", self.levels), ("bands", self.bands)):
+            if values != sorted(set(values)):
+                raise ValueError(f"{name} must rise: {values}")
+        return self
+
+
+class Export(Section):
+    """What `vec2age export` packs for `vec2age predict`."""
+
+    method: Literal["single", "ensemble", "swag", "quantile", "distribution"]
+    kind: Literal["raw", "split", "local", "cqr"]
+    level: OpenFraction
+    reference: Positive
+
+
 class Report(Section):
     """What the report calls the target and its unit."""
 
@@ -476,6 +525,8 @@ class Params(Section):
     report: Report
     study: Study
     tracking: Tracking
+    calibrate: Calibrate
+    export: Export
 
 
 def load(path: Path = PARAMS) -> Params:

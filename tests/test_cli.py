@@ -22,13 +22,27 @@ def vec2age(*words: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str
 def test_help_lists_every_command_and_is_quick_because_nothing_heavy_is_imported() -> None:
     done = vec2age("--help")
     assert done.returncode == 0
-    for name in ("ingest", "crop", "split", "embed", "use", "doctor", "where"):
+    for name in (
+        "ingest",
+        "crop",
+        "split",
+        "embed",
+        "calibrate",
+        "export",
+        "predict",
+        "use",
+        "doctor",
+        "where",
+    ):
         assert name in done.stdout
     code = "import pipeline.cli, sys; sys.exit(bool({'torch', 'dlib', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["ingest", "crop", "split", "embed", "use", "doctor", "where"])
+@pytest.mark.parametrize(
+    "command",
+    ["ingest", "crop", "split", "embed", "calibrate", "export", "predict", "use", "doctor", "where"],
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = vec2age(command, "--help")
     assert done.returncode == 0

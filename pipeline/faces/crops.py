@@ -50,7 +50,12 @@ def choose(found: Sequence[Detection], faces: str) -> Detection:
         raise ImageRejected("no_face", "no detector finds a face")
     if faces == "reject" and len(found) > 1:
         raise ImageRejected("several_faces", f"{found[0].detector} finds {len(found)} faces")
-    return max(found, key=lambda one: (_area(one.box), one.score, one.box))
+    return max(found, key=rank)
+
+
+def rank(one: Detection) -> tuple[float, float, Box]:
+    """What the face to crop has most of: area, then score; the box settles ties."""
+    return _area(one.box), one.score, one.box
 
 
 def side_of(box: Box, margin: float) -> float:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.faces import crops, detectors, quality, shards
-from pipeline.faces.detectors import Box, Detector, Pixels
+from pipeline.faces.detectors import Box, Detection, Detector, Pixels
 from pipeline.faces.images import MAX_PIXELS, ImageRejected, decode, read_file
 from pipeline.faces.landmarks import Points, landmarks5
 from pipeline.faces.quality import Quality, Thresholds
@@ -125,9 +126,49 @@ def extract(data: bytes, settings: Settings) -> Face:
         With one of the reasons of `images.decode`, with `no_face`, `several_faces`, or with the first
         limit of quality that the face breaks; the detail names all of them.
     """
+    image, found = _detected(data, settings)
+    face = _cut(image, crops.choose(found, settings.faces), len(found), settings)
+    if broken := quality.failures(face.quality, settings.thresholds):
+        raise ImageRejected(broken[0][0], "; ".join(sentence for _, sentence in broken))
+    return face
+
+
+def extract_all(data: bytes, settings: Settings) -> list[Face]:
+    """Find and cut out every face in a picture, whatever its quality.
+
+    The first is the one that `extract` takes of several, bit for bit: the largest.
+
+    Raises
+    ------
+    ImageRejected
+        With one of the reasons of `images.decode`, or with `no_face`.
+    """
+    image, found = _detected(data, settings)
+    crops.choose(found, "largest")  # says so where there is none
+    return [_cut(image, one, len(found), settings) for one in sorted(found, key=crops.rank, reverse=True)]
+
+
+def as_stored(pixels: Pixels, settings: Settings) -> Pixels:
+    """A crop as whoever reads it from its shard sees it, JPEG's losses included.
+
+    Examples
+    --------
+    >>> bool((as_stored(np.full((32, 32, 3), 7, np.uint8), Settings()) == 7).all())
+    True
+    """
+    if settings.format != "jpeg":  # the others lose nothing
+        return pixels
+    data = shards.encode(pixels, settings.format, settings.jpeg_quality)
+    return np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
+
+
+def _detected(data: bytes, settings: Settings) -> tuple[Pixels, list[Detection]]:
     image = decode(data, max_pixels=settings.max_pixels)
-    found = detectors.detect(image, settings.build_detectors())
-    chosen = crops.choose(found, settings.faces)
+    return image, detectors.detect(image, settings.build_detectors())
+
+
+def _cut(image: Pixels, chosen: Detection, count: int, settings: Settings) -> Face:
+    """One of the faces found in a picture, cut out and measured."""
     points = landmarks5(image, chosen.box)
     turn = quality.pose(points).roll if settings.align == "eyes" else 0.0
     place: dict[str, Any] = {"size": settings.size, "margin": settings.margin, "turn": turn}
@@ -142,10 +183,8 @@ def extract(data: bytes, settings: Settings) -> Face:
         settings.margin,
     )
     measured = quality.measure(face, points, longer_side)
-    if broken := quality.failures(measured, settings.thresholds):
-        raise ImageRejected(broken[0][0], "; ".join(sentence for _, sentence in broken))
     landmarks = crops.to_crop(points, chosen.box, **place)
-    return Face(pixels, landmarks, chosen.box, chosen.detector, chosen.score, len(found), measured)
+    return Face(pixels, landmarks, chosen.box, chosen.detector, chosen.score, count, measured)
 
 
 def _own_size(box: Box, margin: float) -> int:
@@ -222,7 +261,12 @@ def make_worker(root: Path, settings: Settings) -> Callable[[tuple[str, str]], d
     a face escapes that one, which none may: see `pipeline.faces.pool.untimed`. The function lives here
     because a worker imports what its module imports.
     """
+    load_models(settings)
+    return functools.partial(crop_file, root=root, settings=settings)
+
+
+def load_models(settings: Settings) -> None:
+    """Load every model that cropping needs, in this process."""
     blank = np.zeros((80, 80, 3), dtype=np.uint8)
     settings.build_detectors()[0].detect(blank)
     landmarks5(blank, (0, 0, 80, 80))
-    return functools.partial(crop_file, root=root, settings=settings)

@@ -39,6 +39,7 @@ REGISTRY: "Registry[Loss]" = Registry(
         "corn": "pipeline.losses.ordinal:CORNLoss",
         "or_cnn": "pipeline.losses.ordinal:ORCNNLoss",
         "combo": "pipeline.losses.combo:ComboLoss",
+        "pinball": "pipeline.losses.quantile:PinballLoss",
     },
 )
 

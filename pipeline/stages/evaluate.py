@@ -2,13 +2,15 @@
 
 from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
-from pipeline.reports import augmentation, summary, table, tables
+from pipeline.reports import augmentation, summary, table, tables, uncertainty
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.results import read
 from pipeline.reports.settings import Settings
+from pipeline.reports.uncertainty_tables import uncertainty_tables
 from pipeline.stages import files
 from pipeline.stages.outputs import empty_folder, write_json
 from pipeline.stages.running import Summary
+from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.tables import read_table, vectors_of, write_table
 
 
@@ -27,11 +29,18 @@ def run(params: Params, workers: int) -> Summary:
     write_table(baselines.predictions, files.BASELINES / "predictions.parquet", "vec2age evaluate", fitted)
     write_table(baselines.settings, files.BASELINES / "settings.parquet", "vec2age evaluate", fitted)
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
-    evaluation = evaluate(results, Settings(seed=params.seed, **wanted))
-    empty_folder(files.TABLES)
+    settings = Settings(seed=params.seed, **wanted)
+    evaluation = evaluate(results, settings)
     augmented = augmentation.tables(
         read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target
     )
-    table.write([*tables.all_tables(evaluation), *augmented], files.TABLES)
-    write_json(summary.metrics(evaluation), files.METRICS)
-    return summary.headlines(evaluation)
+    numbers, more = summary.metrics(evaluation), []
+    found = measured_uncertainty(params, settings)
+    if found is not None:
+        more = uncertainty_tables(found)
+        numbers["uncertainty"] = uncertainty.metrics(found)
+    empty_folder(files.TABLES)
+    table.write([*tables.all_tables(evaluation), *augmented, *more], files.TABLES)
+    write_json(numbers, files.METRICS)
+    unmeasured = {} if found else {"uncertainty": "not measured: run vec2age calibrate first"}
+    return {**summary.headlines(evaluation), **unmeasured}

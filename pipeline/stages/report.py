@@ -12,9 +12,11 @@ from pipeline.reports.provenance import provenance
 from pipeline.reports.results import read, with_seconds
 from pipeline.reports.sections import build_page
 from pipeline.reports.settings import Settings
+from pipeline.reports.uncertainty_page import uncertainty_charts, uncertainty_sections
 from pipeline.stages import files
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.running import Summary
+from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.tables import read_table
 
 
@@ -23,11 +25,15 @@ def run(params: Params, workers: int) -> Summary:
     wanted = params.evaluate.model_dump(exclude={"baselines", "svr_rows"})
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     results = with_seconds(results, files.LOGS)
-    evaluation = evaluate(results, Settings(seed=params.seed, **wanted, **params.report.model_dump()))
+    settings = Settings(seed=params.seed, **wanted, **params.report.model_dump())
+    evaluation = evaluate(results, settings)
     study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
     if study is not None:
         charts += studies.charts(study, evaluation.settings)
+    found = measured_uncertainty(params, settings)
+    if found is not None:
+        charts += uncertainty_charts(found)
     augmented = augmentation_section(params)
     pictures = [block for section in augmented for block in section.blocks if isinstance(block, Picture)]
     empty_folder(files.FIGURES)
@@ -39,7 +45,11 @@ def run(params: Params, workers: int) -> Summary:
         rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
-        more=[*([] if study is None else [studies.section(study, evaluation.settings)]), *augmented],
+        more=[
+            *([] if study is None else [studies.section(study, evaluation.settings)]),
+            *augmented,
+            *([] if found is None else uncertainty_sections(found)),
+        ],
     )
     page.write(content, files.PAGE)
     return {

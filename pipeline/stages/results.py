@@ -15,6 +15,7 @@ RESULTS = (
     ("near-duplicates across splits", files.LEAKS, ""),
     ("models, one row each", files.MODELS, "*/*/scores.parquet"),
     ("trials of the study", files.STUDY_TRIALS, ""),
+    ("how sure they are, calibrated", files.CALIBRATED / "calibration.parquet", ""),
     ("all numbers", files.METRICS, ""),
     ("the page to read", files.PAGE, ""),
 )

@@ -76,7 +76,12 @@ def write_log(label: str, seconds: float, workers: int, summary: Summary) -> Non
 
 def print_summary(label: str, seconds: float, summary: Summary) -> None:
     """Print a stage's counts as an aligned block."""
+    print_counts(f"{label}: {seconds:.1f} s", summary)
+
+
+def print_counts(heading: str, summary: Mapping[str, str | int | float]) -> None:
+    """Print counts under a heading."""
     width = max((len(key) for key in summary), default=0)
-    typer.echo(f"{label}: {seconds:.1f} s")
+    typer.echo(heading)
     for key, value in summary.items():
         typer.echo(f"  {key:<{width}}  {value}")

@@ -1,0 +1,205 @@
+"""Calibrations and what methods say, as files: safetensors with JSON, and Parquet."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from pipeline.errors import UserError
+from pipeline.regression.uncertainty_conformal import Calibration
+from pipeline.regression.uncertainty_said import Difficulty, Predicted
+from pipeline.regression.uncertainty_shapes import Normal, Scored, Shape, Shifted
+from pipeline.tables import atomic_file, first_line, rows_of, vector_type
+
+KEY = "vec2age"
+Arrays = dict[str, NDArray[np.float64]]
+
+PREDICTIONS = pa.schema(
+    [
+        ("method", pa.string()),
+        ("face_id", pa.string()),
+        ("prediction", pa.float64()),
+        ("spread", pa.float64()),
+    ]
+)
+TABLE = pa.schema(
+    [
+        ("method", pa.string()),
+        ("kind", pa.string()),
+        ("group", pa.string()),
+        ("faces", pa.int64()),
+        ("level", pa.float64()),
+        ("half_width", pa.float64()),
+        ("margin", pa.float64()),
+    ]
+)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> None:
+    """Write arrays and a JSON description into one safetensors file, atomically, always the same bytes."""
+    metadata = {KEY: json.dumps(described, sort_keys=True)}
+    with atomic_file(path) as file:
+        file.write(to_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `write_arrays` wrote; nothing in the file is executed.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged, or not one of these.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = (file.metadata() or {}).get(KEY)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged: {first_line(error)}") from error
+    if metadata is None:
+        raise UserError(f"{path} is a safetensors file, but not one of vec2age's")
+    described: dict[str, Any] = json.loads(metadata)
+    return arrays, described
+
+
+def save_calibrations(calibrations: Sequence[Calibration], path: Path) -> None:
+    """Write calibrations into one file."""
+    arrays: Arrays = {}
+    described = []
+    for number, one in enumerate(calibrations):
+        groups = []
+        for place, (name, shape) in enumerate(one.shapes.items()):
+            kind, fields = packed(shape)
+            arrays |= {f"{number}.{place}.{field}": value for field, value in fields.items()}
+            groups.append({"name": name, "faces": one.faces[name], "shape": kind, "fields": sorted(fields)})
+        described.append(
+            {"method": one.method, "kind": one.kind, "levels": list(one.levels), "groups": groups}
+        )
+    write_arrays(path, arrays, {"calibrations": described})
+
+
+def load_calibrations(path: Path) -> list[Calibration]:
+    """Read what `save_calibrations` wrote; errors as for `read_arrays`."""
+    arrays, described = read_arrays(path)
+    found = []
+    try:
+        for number, one in enumerate(described["calibrations"]):
+            levels = tuple(one["levels"])
+            shapes = {
+                group["name"]: unpacked(
+                    group["shape"],
+                    {field: arrays[f"{number}.{place}.{field}"] for field in group["fields"]},
+                    levels,
+                )
+                for place, group in enumerate(one["groups"])
+            }
+            faces = {group["name"]: group["faces"] for group in one["groups"]}
+            found.append(Calibration(one["method"], one["kind"], levels, shapes, faces))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no calibration that can be read: {first_line(error)}") from error
+    return found
+
+
+def packed(shape: Shape) -> tuple[str, Arrays]:
+    """A shape as its name and arrays."""
+    match shape:
+        case Normal():
+            return "normal", {"noise": np.array([shape.noise])}
+        case Scored(difficulty=None):
+            return "scored", {"scores": shape.scores}
+        case Scored(difficulty=Difficulty() as learnt):
+            fields = {"knots": learnt.knots, "heights": learnt.heights, "weights": learnt.weights}
+            return "weighted", {"scores": shape.scores, **fields, "floor": np.array([learnt.floor])}
+        case Shifted():
+            return "shifted", {"margins": shape.margins, "shifts": shape.shifts}
+    raise TypeError(f"no way to keep {type(shape).__name__}")
+
+
+def unpacked(name: str, fields: Arrays, levels: tuple[float, ...]) -> Shape:
+    """A shape from its name and arrays."""
+    if name == "normal":
+        return Normal(float(fields["noise"][0]))
+    if name == "scored":
+        return Scored(fields["scores"])
+    if name == "weighted":
+        difficulty = Difficulty(
+            fields["knots"], fields["heights"], fields["weights"], float(fields["floor"][0])
+        )
+        return Scored(fields["scores"], difficulty)
+    if name == "shifted":
+        return Shifted(levels, fields["margins"], fields["shifts"])
+    raise KeyError(f"unknown shape {name!r}")
+
+
+def calibration_table(calibrations: Iterable[Calibration]) -> pa.Table:
+    """What was learnt, for people: one row for each method, kind, group and level.
+
+    `half_width` is that of intervals, for kind `local` as a multiple of a face's expected error; `margin`
+    is what quantiles are moved out by.
+    """
+    rows = []
+    for one in calibrations:
+        for group, shape in one.shapes.items():
+            for place, level in enumerate(one.levels):
+                row = {"method": one.method, "kind": one.kind, "group": group, "faces": one.faces[group]}
+                if isinstance(shape, Shifted):
+                    row["margin"] = float(shape.margins[place])
+                elif isinstance(shape, Scored):
+                    unit = Scored(shape.scores)
+                    zero = Predicted(np.zeros(1), np.zeros(1))
+                    row["half_width"] = float(unit.bounds(zero, [level])[1][0, 0])
+                rows.append({**row, "level": level})
+    return pa.Table.from_pylist(rows, schema=TABLE)
+
+
+def prediction_tables(said: Mapping[str, Predicted], face_ids: pa.Array) -> dict[str, pa.Table]:
+    """What methods say of the same faces, as the tables `predictions` and `quantiles`."""
+    points, quantiles = [PREDICTIONS.empty_table()], []
+    for method, one in said.items():
+        names = {"method": pa.array([method] * len(one), pa.string()), "face_id": face_ids}
+        points.append(pa.table({**names, "prediction": one.mean, "spread": one.spread}, schema=PREDICTIONS))
+        if one.quantiles is not None:
+            width = one.quantiles.shape[1]
+            flat = pa.array(one.quantiles.astype(np.float32).ravel())
+            column = pa.FixedSizeListArray.from_arrays(flat, type=vector_type(width))
+            at = json.dumps({"probabilities": list(one.probabilities)}).encode()
+            field = pa.field("quantiles", vector_type(width), nullable=False, metadata={KEY: at})
+            schema = pa.schema([("method", pa.string()), ("face_id", pa.string()), field])
+            quantiles.append(pa.table([*names.values(), column], schema=schema))
+    tables = {"predictions": pa.concat_tables(points)}
+    if quantiles:
+        tables["quantiles"] = pa.concat_tables(quantiles)
+    return tables
+
+
+def said_of(
+    predictions: pa.Table, quantiles: pa.Table | None, face_ids: pa.ChunkedArray
+) -> dict[str, Predicted]:
+    """What each method says of these faces, in their order, from the tables of `prediction_tables`.
+
+    Raises
+    ------
+    UserError
+        A face is not among them.
+    """
+    found = {}
+    for method in dict.fromkeys(predictions["method"].to_pylist()):
+        rows = rows_of(predictions.filter(pa.compute.equal(predictions["method"], method)), face_ids)
+        own = None if quantiles is None else quantiles.filter(pa.compute.equal(quantiles["method"], method))
+        more: dict[str, Any] = {}
+        if own is not None and own.num_rows:
+            field = own.schema.field("quantiles")
+            flat = rows_of(own, face_ids)["quantiles"].combine_chunks().flatten().to_numpy()
+            values = flat.astype(np.float64).reshape(-1, field.type.list_size)
+            at = json.loads(field.metadata[KEY.encode()])["probabilities"]
+            more = {"quantiles": values, "probabilities": tuple(at)}
+        found[method] = Predicted(rows["prediction"].to_numpy(), rows["spread"].to_numpy(), **more)
+    return found

@@ -1,0 +1,95 @@
+"""Encoders rebuilt from a bundle, and held to the fingerprints of the vectors that the model learnt from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.encoders import Combine, Encoder, View, build_all
+from pipeline.encoders.base import Precision
+from pipeline.encoders.torch_encoder import TorchEncoder
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What encoders are built from."""
+
+    names: tuple[str, ...]
+    views: tuple[View, ...]
+    margin: float
+    combine: Combine = "concatenate"
+    precision: Precision = "fp32"
+    compile: bool = False
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> "EncoderSettings":
+        """From JSON; keys of others are ignored, and weights are never fetched: nobody asked for it."""
+        own = {name: dict(given) for name, given in described["settings"].items()}
+        for given in own.values():
+            if "download" in given:
+                given["download"] = False
+        return cls(
+            names=tuple(described["names"]),
+            views=tuple(View(**view) for view in described["views"]),
+            margin=described["margin"],
+            combine=described["combine"],
+            precision=described["precision"],
+            compile=described["compile"],
+            settings=own,
+        )
+
+    def build(self) -> list[Encoder]:
+        """The encoders, in the precision asked for."""
+        return build_all(
+            self.names,
+            self.views,
+            margin=self.margin,
+            settings=self.settings,
+            precision=self.precision,
+            compile=self.compile,
+        )
+
+
+def matching_encoders(wanted: EncoderSettings, fingerprints: Sequence[str]) -> list[Encoder]:
+    """Build encoders that have these fingerprints, in this order.
+
+    An encoder's reduced precision may not have proven itself when the model was trained, and another rung of
+    its ladder been used: each is tried.
+
+    Raises
+    ------
+    UserError
+        An encoder that can be had here has another fingerprint: it would give other vectors.
+    """
+    if not fingerprints:
+        raise UserError(
+            "this model learnt from vectors that somebody else made: it can be asked about vectors, not "
+            "about pictures"
+        )
+    built = wanted.build()
+    if len(built) != len(fingerprints):
+        raise UserError(
+            f"the model was trained with {len(fingerprints)} encoders and {len(built)} are described: "
+            "export it again"
+        )
+    return [matching(one, expected) for one, expected in zip(built, fingerprints, strict=True)]
+
+
+def matching(encoder: Encoder, expected: str) -> Encoder:
+    """The encoder, or another rung of its ladder, that has a fingerprint."""
+    rungs: list[Encoder] = [*encoder.ladder()] if isinstance(encoder, TorchEncoder) else [encoder]
+    for rung in rungs:
+        if rung.fingerprint == expected:
+            return rung
+    hint = ""
+    if "+cuda" in encoder.fingerprint and "+cuda" not in expected:
+        hint = ", or hide the GPU from this program (CUDA_VISIBLE_DEVICES=)"
+    raise UserError(
+        f"the model was trained on vectors of {expected}, the encoder here is {encoder.fingerprint}: their "
+        f"vectors differ; use the same weights, precision and program{hint}, or train and export anew"
+    )

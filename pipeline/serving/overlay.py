@@ -1,0 +1,76 @@
+"""Copies of pictures with a box around every face, its age and its interval."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.faces.images import ImageRejected, decode, read_file
+from pipeline.serving.rows import FACE
+from pipeline.serving.sources import Source
+from pipeline.tables import atomic_file
+
+COLOUR, DOUBTFUL = (0, 114, 178), (213, 94, 0)
+JPEG = (".jpg", ".jpeg")
+
+
+def draw_all(
+    folder: Path, sources: Sequence[Source], rows: Sequence[dict[str, Any]], pool: Executor, max_pixels: int
+) -> None:
+    """Draw every picture that has a face.
+
+    Parameters
+    ----------
+    folder
+        Where the copies go, under the pictures' names.
+    sources, rows
+        Pictures, and rows of the table of predictions for them.
+    pool
+        Threads.
+    max_pixels
+        As for the detection.
+    """
+    faces: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["status"] == FACE:
+            faces.setdefault(row["file"], []).append(row)
+    wanted = [(folder, source, faces[source.file], max_pixels) for source in sources if source.file in faces]
+    for task in [pool.submit(draw_one, *arguments) for arguments in wanted]:
+        task.result()
+
+
+def copy_path(folder: Path, file: str) -> Path:
+    """Where a picture's copy lies: below the folder, whatever the name says, and always a JPEG.
+
+    Examples
+    --------
+    >>> copy_path(Path("out"), "../photos/a.png").as_posix()
+    'out/photos/a.png.jpg'
+    """
+    parts = [part for part in PurePosixPath(file.replace("\\\\", "_")).parts if part not in ("/", "..", ".")]
+    path = folder.joinpath(*parts)
+    return path if path.suffix.lower() in JPEG else path.with_name(f"{path.name}.jpg")
+
+
+def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_pixels: int) -> None:
+    """Draw one picture; a file that is no picture any more since it was looked at is passed over."""
+    try:
+        data = read_file(source.path, Path(source.root)) if source.data is None else source.data
+        image = Image.fromarray(decode(data, max_pixels=max_pixels))
+    except ImageRejected:
+        return
+    pen = ImageDraw.Draw(image)
+    size = max(12, min(image.size) // 25)
+    font = ImageFont.load_default(size)
+    for row in rows:
+        colour = DOUBTFUL if row["warnings"] else COLOUR
+        box = (row["left"], row["top"], row["right"], row["bottom"])
+        pen.rectangle(box, outline=colour, width=max(2, size // 8))
+        text = f"{row['prediction']:.0f} ({row['lower']:.0f} to {row['upper']:.0f})"
+        place = (box[0], box[1] - size * 1.3 if box[1] > size * 1.3 else box[3])
+        pen.rectangle(pen.textbbox(place, text, font=font), fill=colour)
+        pen.text(place, text, fill=(255, 255, 255), font=font)
+    with atomic_file(copy_path(folder, source.file)) as file:
+        image.save(file, "JPEG", quality=90)

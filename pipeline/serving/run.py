@@ -1,0 +1,236 @@
+"""Folders of pictures to one file of predictions, resumable; and pictures in memory to a table."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import UserError
+from pipeline.faces.cropping import PASSING
+from pipeline.progress import bar
+from pipeline.serving import outputs
+from pipeline.serving.bundle import Bundle, load
+from pipeline.serving.overlay import draw_all
+from pipeline.serving.rows import FACE, SCHEMA
+from pipeline.serving.sources import count, in_memory, walk
+from pipeline.serving.stream import BLOCK_FILES, TIMEOUT, Block, blocks, predicted
+from pipeline.tables import open_table, read_table, write_batches
+
+# Raise it when the same files and model give other rows than before.
+CODE_VERSION = 1
+KEY = b"vec2age.part"
+PACKAGES = ("dlib-bin", "numpy", "pillow", "torch")
+DEFAULT_MODEL = Path("bundle")
+
+
+def predict(
+    images: Any, model: str | Path = DEFAULT_MODEL, *, level: float | None = None, workers: int | None = None
+) -> pa.Table:
+    """Every face in pictures, with its age, interval and warnings, as one table in memory.
+
+    Worker processes import the calling script: call this under `if __name__ == "__main__"` there.
+
+    Parameters
+    ----------
+    images
+        A path of a picture or a folder, bytes, a Pillow image, an array (H, W, 3) of uint8; or many of them.
+    model
+        A folder that `vec2age export` wrote.
+    level
+        Of the intervals, one of those calibrated; None is the model's own.
+    workers
+        Processes; None is one for every core. The table does not depend on it.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.serving.rows.SCHEMA`: one row for each face, and one for each picture without any.
+
+    Raises
+    ------
+    UserError
+        The model cannot be loaded, or a picture is something else than named above.
+    """
+    bundle = load(Path(model))
+    bundle.place_of(level)
+    found = predicted(blocks(in_memory(images)), bundle, workers=workers or cores(), level=level)
+    return pa.concat_tables([SCHEMA.empty_table(), *(table for _, table in found)])
+
+
+def predict_files(
+    paths: Sequence[Path],
+    bundle: Bundle,
+    output: Path,
+    *,
+    level: float | None = None,
+    overlay: Path | None = None,
+    workers: int | None = None,
+    timeout: float = TIMEOUT,
+    block_files: int = BLOCK_FILES,
+) -> dict[str, int]:
+    """Write the predictions for every file named and in every folder named.
+
+    Interrupted at any moment, the same command goes on with the first unfinished block and ends with the
+    same file. Pictures are opened read-only; nothing is written into their folders.
+
+    Parameters
+    ----------
+    paths
+        Pictures, and folders that are walked to the bottom.
+    bundle
+        The model.
+    output
+        A file ending in .csv, .jsonl or .parquet; finished blocks wait beside it in a folder with `.parts`
+        at its end.
+    level, workers, timeout
+        See `predicted`.
+    overlay
+        A folder for copies of the pictures with what was found drawn on them, or None.
+    block_files
+        Files whose rows are kept together.
+
+    Returns
+    -------
+    dict
+        `files`, `faces`, pictures without faces by reason, rows by warning, and `blocks kept`.
+
+    Raises
+    ------
+    UserError
+        A path does not exist, or the output would lie among the pictures.
+    """
+    outputs.check_name(output)
+    check_apart(paths, [output, *([overlay] if overlay else [])])
+    bundle.place_of(level)
+    total = count(paths)
+    parts = output.with_name(f"{output.name}.parts")
+    work = Work(parts, bundle, level, overlay)
+    with bar() as progress, ThreadPoolExecutor(workers or cores()) as pool:
+        line = progress.add_task("predicting", total=total)
+
+        def step() -> None:
+            progress.advance(line)
+
+        todo = work.unfinished(blocks(walk(paths), block_files), lambda files: progress.advance(line, files))
+        for block, table in predicted(
+            todo, bundle, workers=workers or cores(), timeout=timeout, level=level, step=step
+        ):
+            if overlay is not None:
+                draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
+            work.keep(block, table)
+    outputs.write(output, SCHEMA, work.tables(), bundle.id)
+    counts = work.counts()
+    shutil.rmtree(parts, ignore_errors=True)
+    return counts
+
+
+class Work:
+    """The parts of one output: which are finished, and what is in them."""
+
+    def __init__(self, folder: Path, bundle: Bundle, level: float | None, overlay: Path | None) -> None:
+        self.folder = folder
+        self.bundle = bundle
+        self.shared = {
+            "code": CODE_VERSION,
+            "packages": {name: version(name) for name in PACKAGES},
+            "model": bundle.id,
+            "level": level,
+            "overlay": None if overlay is None else str(overlay.absolute()),
+        }
+        self.number = 0
+        self.kept = 0
+
+    def path_of(self, number: int) -> Path:
+        """Where a part lies."""
+        return self.folder / f"{number:06d}.parquet"
+
+    def key_of(self, block: Block) -> str:
+        """A hash of everything that a block's rows depend on."""
+        files = [(one.file, one.root, one.path, one.stamp()) for one in block.sources]
+        return hashlib.sha256(json.dumps([self.shared, files]).encode()).hexdigest()
+
+    def unfinished(self, work: Iterator[Block], skip: Any) -> Iterator[Block]:
+        """The blocks that an earlier run has not finished, or whose files have changed since."""
+        for block in work:
+            self.number = block.number + 1
+            if self.is_finished(block):
+                self.kept += 1
+                skip(len(block.sources))
+            else:
+                yield block
+
+    def is_finished(self, block: Block) -> bool:
+        """Whether making a block's part again would give the same."""
+        path = self.path_of(block.number)
+        if not path.is_file():
+            return False
+        try:
+            metadata = open_table(path).schema_arrow.metadata or {}
+            if metadata.get(KEY, b"").decode() != self.key_of(block):
+                return False
+            status = read_table(path)["status"].to_pylist()
+        except UserError:  # torn or damaged: made again
+            return False
+        # what may have passed since, such as a want of memory, is tried again
+        return PASSING.isdisjoint(status)
+
+    def keep(self, block: Block, table: pa.Table) -> None:
+        """Write a block's part."""
+        schema = SCHEMA.with_metadata({KEY: self.key_of(block).encode()})
+        path = self.path_of(block.number)
+        write_batches([table], path, schema, outputs.PRODUCER, {"model": self.bundle.id})
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All parts in order, one in memory at a time."""
+        for number in range(self.number):
+            yield read_table(self.path_of(number))
+
+    def counts(self) -> dict[str, int]:
+        """What there is: files, faces, pictures without by reason, rows by warning."""
+        statuses: Counter[str] = Counter()
+        warnings: Counter[str] = Counter()
+        files = 0
+        for table in self.tables():
+            statuses.update(table["status"].to_pylist())
+            # a file has one row that is no face or numbers its faces from 0
+            files += pc.sum(pc.fill_null(pc.equal(table["face"], 0), True)).as_py() or 0
+            for text in table["warnings"].to_pylist():
+                warnings.update(note.partition(":")[0] for note in (text or "").split("; ") if note)
+        faces = statuses.pop(FACE, 0)
+        return {
+            "files": files,
+            "faces": faces,
+            **{f"without a face: {reason}": number for reason, number in sorted(statuses.items())},
+            **{f"warning: {word}": number for word, number in sorted(warnings.items())},
+            "blocks kept from an earlier run": self.kept,
+        }
+
+
+def check_apart(paths: Sequence[Path], written: Sequence[Path]) -> None:
+    """Refuse to write among the pictures.
+
+    Raises
+    ------
+    UserError
+        With both places.
+    """
+    for target in written:
+        for path in paths:
+            if target.resolve() == path.resolve() or (
+                path.is_dir() and target.resolve().is_relative_to(path.resolve())
+            ):
+                raise UserError(f"{target} lies among the pictures of {path}: write to another place")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,120 @@
+"""Stage calibrate: one run's models say how sure they are, and validation faces say how far to believe it."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.encoders.augmenting import Tally, augment_faces
+from pipeline.encoders.stored import StoredEncoders
+from pipeline.encoders.table import with_vectors
+from pipeline.errors import UserError
+from pipeline.faces.augmentation import Attempts, Operation, draw
+from pipeline.params import Params
+from pipeline.progress import track
+from pipeline.regression.material import material_of
+from pipeline.regression.members import Members
+from pipeline.regression.recipe import Recipe
+from pipeline.regression.uncertainty_conformal import Groups
+from pipeline.regression.uncertainty_files import save_calibrations
+from pipeline.regression.uncertainty_run import VIEWS, calibrated_run, trained_methods
+from pipeline.stages import files
+from pipeline.stages.augment import Chains, stream
+from pipeline.stages.encoding import settled_encoders
+from pipeline.stages.outputs import empty_folder
+from pipeline.stages.ready import ready_vectors
+from pipeline.stages.running import Summary
+from pipeline.tables import read_table, write_table
+
+PRODUCER = "vec2age calibrate"
+
+
+def run(params: Params, workers: int) -> Summary:
+    """Train what is lacking, ask every method about every face, calibrate; write models and tables."""
+    wanted, balance = params.calibrate, params.train.balance
+    check_run(params)
+    folder = files.run_folder(wanted.optimizer, wanted.policy)
+    faces = read_table(files.FACES)
+    recipe = Recipe(**params.train.settings(wanted.optimizer, wanted.policy))
+    methods, left_out = trained_methods(
+        Members.load(folder / "members.safetensors"),
+        read_table(folder / "scores.parquet"),
+        material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges),
+        recipe,
+        seed=params.seed,
+        levels=wanted.levels,
+        swag_settings=wanted.swag.model_dump(),
+        quantile_settings=wanted.quantile.model_dump(),
+        workers=workers,
+    )
+    views, why = augmented_views(params, faces, workers)
+    found = calibrated_run(
+        methods,
+        faces,
+        levels=wanted.levels,
+        groups=Groups(wanted.groups, tuple(wanted.bands)),
+        min_faces=wanted.min_faces,
+        views=views,
+        left_out=left_out | ({VIEWS: why} if views is None else {}),
+        workers=workers,
+    )
+    empty_folder(files.CALIBRATED)
+    for name, method in found.methods.items():
+        method.members.save(files.CALIBRATED / f"{name}.safetensors")
+    save_calibrations(found.calibrations, files.CALIBRATED / "calibration.safetensors")
+    for name, table in found.tables.items():
+        write_table(table, files.CALIBRATED / f"{name}.parquet", PRODUCER, wanted.model_dump())
+    left = {f"left out: {name}": reason for name, reason in found.left_out.items()}
+    return {"models of": str(folder), "methods": ", ".join(found.methods), "views": why, **left}
+
+
+def check_run(params: Params) -> None:
+    """Refuse a run that is not trained."""
+    wanted, trained = params.calibrate, params.train
+    for name, one, known in (
+        ("optimizer", wanted.optimizer, trained.optimizers),
+        ("policy", wanted.policy, trained.policies),
+    ):
+        if one not in known:
+            raise UserError(
+                f"calibrate.{name} is {one!r}, which train does not train: choose one of {', '.join(known)}"
+            )
+
+
+def augmented_views(params: Params, faces: pa.Table, workers: int) -> tuple[pa.Table | None, str]:
+    """Augmented views (parent_id, vector) of validation and test faces, or None; and what was done."""
+    if not params.calibrate.views:
+        return None, "calibrate.views is 0"
+    if ready_vectors() is not None:
+        return None, "the data set holds no pictures to augment"
+    wanted = params.augment
+    judged = faces.filter(pc.not_equal(faces["split"], "train"))["face_id"].to_pylist()
+    operations = [Operation(**operation.model_dump()) for operation in wanted.operations]
+    chains: Chains = [(one,) for one in operations] if wanted.apply == "alone" else [tuple(operations)]
+    encoders, _ = settled_encoders(params)
+    vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
+    tally = Tally()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        kept = augment_faces(
+            stream(
+                dict.fromkeys(judged, params.calibrate.views),
+                vectors,
+                lambda face: Attempts(params.seed, face, chains, wanted.max_tries),
+            ),
+            draw,
+            vectors,
+            pool,
+            min_similarity=wanted.min_similarity,
+            max_similarity=wanted.max_similarity,
+            max_tries=wanted.max_tries,
+            tally=tally,
+        )
+        pairs = [(one.parent_id, one.vector) for face in track(kept, "views", len(judged)) for one in face]
+    vectors.compact()
+    parents = pa.table({"parent_id": pa.array([parent for parent, _ in pairs], pa.string())})
+    width = faces.schema.field("vector").type.list_size
+    stacked = np.array([vector for _, vector in pairs], dtype=np.float32).reshape(-1, width)
+    unfilled = sum(tally.unfilled.values())
+    return with_vectors(parents, stacked), f"{len(pairs)} drawn, {unfilled} not to be had"

@@ -1,0 +1,181 @@
+"""`vec2age export`: one calibrated model and all that its predictions depend on, as a bundle."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import __version__
+from pipeline.encoders import View
+from pipeline.errors import UserError
+from pipeline.faces import shards
+from pipeline.faces.shards import MEASURES
+from pipeline.params import Params
+from pipeline.regression.members import Members
+from pipeline.regression.uncertainty import probabilities_for
+from pipeline.regression.uncertainty_conformal import Calibration
+from pipeline.regression.uncertainty_files import load_calibrations
+from pipeline.reports.provenance import revision, sha256
+from pipeline.reports.uncertainty_names import title_of
+from pipeline.serving import bundle
+from pipeline.serving.card import model_card
+from pipeline.serving.encoding import EncoderSettings, matching_encoders
+from pipeline.serving.onnx_export import write_onnx
+from pipeline.serving.reference import Reference, chosen
+from pipeline.stages import files
+from pipeline.stages.running import Summary
+from pipeline.tables import only, producer_of, read_folder, read_table, vectors_of
+
+HASHED = (files.MANIFEST, files.SPLITS, files.FACES, files.AUGMENTED)
+ONNX = "regressor.onnx"
+
+
+def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
+    """Write the bundle; says its id.
+
+    Raises
+    ------
+    UserError
+        Something was not trained, calibrated or evaluated yet, the wish cannot be granted, or the encoders
+        here are not those of the vectors that were trained on.
+    """
+    wanted = params.export
+    calibration = find_calibration(wanted.method, wanted.kind)
+    if wanted.level not in calibration.levels:
+        known = ", ".join(f"{level:g}" for level in calibration.levels)
+        raise UserError(f"export.level is {wanted.level:g}, which was not calibrated: choose one of {known}")
+    members = Members.load(files.CALIBRATED / f"{wanted.method}.safetensors")
+    faces = read_table(files.FACES)
+    reference = reference_of(params, faces)
+    described = description(params, faces)
+    encoder = described["encoder"]
+    if encoder["fingerprints"]:
+        matching_encoders(EncoderSettings.of(encoder), encoder["fingerprints"])
+    measured, groups = on_test_faces(wanted.method, wanted.kind, wanted.level)
+    differences: list[float] = []
+
+    def write_regressor(path: Path) -> None:
+        differences.append(write_onnx(members, path))
+
+    extra: dict[str, Callable[[Path], None]] = {ONNX: write_regressor} if onnx else {}
+    identity = bundle.write(
+        folder,
+        members=members,
+        distribution=wanted.method == "distribution",
+        calibration=calibration,
+        reference=reference,
+        described=described,
+        texts={
+            "params.json": as_json(params.model_dump()),
+            "metrics.json": files.METRICS.read_text(encoding="utf-8") if files.METRICS.is_file() else "{}\n",
+            "MODEL_CARD.md": model_card(described, reference, measured, groups),
+        },
+        extra=extra,
+    )
+    checked = {"ONNX differs from torch by at most": f"{differences[0]:.1e}"} if differences else {}
+    return {
+        "bundle": str(folder),
+        "id": identity,
+        "method": f"{wanted.method}, {wanted.kind}",
+        "models": len(members),
+        **checked,
+    }
+
+
+def find_calibration(method: str, kind: str) -> Calibration:
+    """The calibration that is asked for.
+
+    Raises
+    ------
+    UserError
+        The stage calibrate made no such.
+    """
+    made = load_calibrations(files.CALIBRATED / "calibration.safetensors")
+    for one in made:
+        if (one.method, one.kind) == (method, kind):
+            return one
+    known = ", ".join(f"{one.method} {one.kind}" for one in made)
+    raise UserError(f"export asks for {method} {kind}, which was not calibrated: choose one of {known}")
+
+
+def reference_of(params: Params, faces: pa.Table) -> Reference:
+    """What the training faces were like: some vectors, the targets' range, the crops' quality."""
+    train = faces.filter(pc.equal(faces["split"], "train"))
+    validation = faces.filter(pc.equal(faces["split"], "validation"))
+    rows = chosen(train["face_id"].to_pylist(), params.export.reference, params.seed)
+    measures: dict[str, NDArray[np.float64]] = {}
+    crops = read_folder(files.CROPS, ["face_id", *MEASURES]) if files.CROPS.is_dir() else None
+    if crops is not None and crops.num_rows:
+        trained = only(crops, train["face_id"])
+        measures = {name: trained[name].to_numpy().astype(np.float64) for name in MEASURES}
+    target = train["target"].to_numpy().astype(np.float64)
+    return Reference.learn(vectors_of(train.take(rows)), vectors_of(validation), target, measures)
+
+
+def description(params: Params, faces: pa.Table) -> dict[str, Any]:
+    """What bundle.json says."""
+    wanted, encoder = params.export, params.encoder
+    recorded = producer_of(files.FACES)["settings"]
+    fingerprints = [one for one in str(recorded.get("encoders", "")).split(", ") if "/" in one]
+    splits = faces["split"].to_pylist()
+    settings = EncoderSettings(
+        names=tuple(encoder.names),
+        views=tuple(View(**view.model_dump()) for view in encoder.views),
+        margin=params.crop.margin,
+        combine=recorded.get("combine", encoder.combine),
+        precision=encoder.precision,
+        compile=encoder.compile,
+        settings={name: encoder.settings(name) for name in encoder.names},
+    )
+    return {
+        "version": __version__,
+        "revision": revision().get("revision", "unknown"),
+        "method": wanted.method,
+        "kind": wanted.kind,
+        "level": wanted.level,
+        "probabilities": list(probabilities_for(params.calibrate.levels)),
+        "groups": {"by": params.calibrate.groups, "bands": list(params.calibrate.bands)},
+        "threshold": params.evaluate.threshold,
+        "target": {"name": params.report.target, "unit": params.report.unit},
+        "encoder": {**settings.described(), "fingerprints": fingerprints},
+        "crop": crop_settings(params),
+        "data": {
+            "name": params.data.name,
+            "faces": {split: splits.count(split) for split in ("train", "validation", "test")},
+            "sha256": {path.as_posix(): sha256(path) for path in HASHED if path.is_file()},
+        },
+    }
+
+
+def crop_settings(params: Params) -> dict[str, Any]:
+    """How the training faces were cut: as their shards say, and not as params.yaml says by now."""
+    cut = shards.paths(files.CROPS) if files.CROPS.is_dir() else []
+    if not cut:
+        return params.crop.model_dump()
+    recorded: dict[str, Any] = producer_of(cut[0])["settings"]
+    return recorded
+
+
+def on_test_faces(method: str, kind: str, level: float) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """What evaluate measured of one method and kind: its numbers, and its coverage by group."""
+    if not files.METRICS.is_file():
+        return {}, []
+    tree = json.loads(files.METRICS.read_text(encoding="utf-8"))
+    measured: dict[str, float] = tree.get("uncertainty", {}).get(method, {}).get(kind, {})
+    path = files.TABLES / "uncertainty_groups.csv"
+    if not path.is_file():
+        return measured, []
+    table = pd.read_csv(path)
+    rows = table[(table["title"] == title_of(method, kind)) & (table["level"] == level)]
+    return measured, [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def as_json(tree: dict[str, Any]) -> str:
+    """Parameters as JSON text."""
+    return json.dumps(tree, indent=2, sort_keys=True, allow_nan=False) + "\n"

@@ -1,0 +1,56 @@
+"""The ONNX file says what torch says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.regression.data import Standardisation
+from pipeline.regression.members import Members
+from pipeline.regression.mlp import Layout
+from pipeline.serving import onnx_export
+from pipeline.serving.onnx_export import write_onnx
+
+
+def members(outputs: int = 1, **more: object) -> Members:
+    layout = Layout((24, 32, 16, outputs))
+    return Members(layout, 4 * layout.initial([1, 2, 3]), (1, 2, 3), **more)  # type: ignore[arg-type]
+
+
+LEARNT = Standardisation(torch.full((24,), 0.3), torch.linspace(0.5, 2, 24))
+
+
+@pytest.mark.parametrize(
+    "some",
+    [
+        members(standardisation=LEARNT),
+        members(21, loss="dldl_v2", loss_settings={"labels": list(range(10, 31))}),
+        members(3, loss="pinball", loss_settings={"quantiles": [0.1, 0.5, 0.9]}),
+    ],
+    ids=["numbers, standardised", "label distributions", "quantiles"],
+)
+def test_it_agrees_with_torch_for_any_number_of_faces(some: Members, tmp_path: Path) -> None:
+    difference = write_onnx(some, tmp_path / "r.onnx")
+    assert difference <= 1e-5
+    session = onnxruntime.InferenceSession(str(tmp_path / "r.onnx"), providers=["CPUExecutionProvider"])
+    for count in (1, 33):
+        x = torch.randn(count, 24, generator=torch.Generator().manual_seed(count))
+        mean, each = session.run(["prediction", "members"], {"vectors": x.numpy()})
+        expected = some.predict(x).numpy()
+        np.testing.assert_allclose(each, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(mean, expected.mean(0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_that_differs_is_removed_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = onnx_export.compare
+    wrong = replace(members(), rows=members().rows * 1.01)
+    monkeypatch.setattr(onnx_export, "compare", lambda _, path: right(wrong, path))
+    with pytest.raises(UserError, match=r"differs from torch by .*, more than 1e-05: it was removed"):
+        write_onnx(members(), tmp_path / "r.onnx")
+    assert not (tmp_path / "r.onnx").exists()

@@ -1,0 +1,483 @@
+"""Pictures to predictions: the crop stage's own crops, hostile files, interruption, formats, warnings."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import pipeline
+from pipeline.encoders.base import combine
+from pipeline.errors import UserError
+from pipeline.faces.extract import Face, Settings, crop_file
+from pipeline.faces.quality import Quality
+from pipeline.serving import looking, outputs
+from pipeline.serving import run as module
+from pipeline.serving.bundle import Bundle
+from pipeline.serving.looking import Seen, look
+from pipeline.serving.overlay import copy_path
+from pipeline.serving.rows import SCHEMA, rows
+from pipeline.serving.run import predict_files
+from pipeline.serving.sources import Source, count, in_memory, walk
+from pipeline.serving.stream import blocks, encoded
+
+PROJECT = Path(__file__).resolve().parents[2]
+Pixels = npt.NDArray[np.uint8]
+Pictures = tuple[Path, dict[str, str]]
+
+
+def png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def state(root: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
+        for path in root.rglob("*")
+        if path != root
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(
+    model: Bundle, pictures: Pictures, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, int]]:
+    """The predictions of the whole folder, one worker, blocks of five files."""
+    root, _ = pictures
+    output = tmp_path_factory.mktemp("out") / "ages.parquet"
+    before = state(root)
+    counts = predict_files([root], model, output, workers=1, block_files=5)
+    assert state(root) == before, "inputs are opened read-only"
+    assert [path.name for path in output.parent.iterdir()] == ["ages.parquet"]
+    return output, counts
+
+
+@pytest.mark.parametrize("changes", [{}, {"align": "eyes"}, {"format": "jpeg", "jpeg_quality": 60}])
+def test_a_face_gets_the_crop_and_the_vector_that_the_stages_give_it(
+    changes: dict[str, Any], model: Bundle, couple: Pixels, tmp_path: Path
+) -> None:
+    data = png(couple)
+    (tmp_path / "a.png").write_bytes(data)
+    settings = Settings(detectors=("dlib_hog",), size=96, **changes)
+    row = crop_file((hashlib.sha256(data).hexdigest(), "a.png"), tmp_path, settings)
+    assert isinstance(row, dict)
+    stored = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])))
+    seen = look(Source("a.png", str(tmp_path), "a.png"), settings)
+    assert len(seen.faces) == row["faces"] == 2
+    first = seen.faces[0]
+    np.testing.assert_array_equal(first.pixels, stored)
+    np.testing.assert_array_equal(first.landmarks.ravel(), row["landmarks"])
+    np.testing.assert_array_equal(np.array(first.box, np.float32), row["box"])
+    assert seen.faces[1].quality.face_size < first.quality.face_size
+    assert seen.faces[1].pixels.shape == first.pixels.shape
+    # the stage embed encodes what it reads from the shard; here the face travels with another one
+    landmarks = np.asarray(row["landmarks"], np.float32).reshape(1, 5, 2)
+    expected = combine({"dlib": [model.encoders[0].encode(stored[None], landmarks)]}, "concatenate")
+    np.testing.assert_array_equal(model.encode(list(seen.faces))[:1], expected)
+
+
+def test_every_file_has_its_rows_and_every_hostile_one_its_reason(
+    finished: tuple[Path, dict[str, int]], pictures: Pictures, model: Bundle
+) -> None:
+    output, counts = finished
+    root, expected = pictures
+    table = pq.read_table(output)
+    assert table.schema.names == SCHEMA.names
+    found = table.to_pylist()
+    bad = {
+        Path(row["file"]).relative_to(root).as_posix(): row["status"]
+        for row in found
+        if row["status"] != "face"
+    }
+    assert bad == expected
+    assert all(row["detail"] for row in found if row["status"] != "face")
+    names = [row["file"] for row in found]
+    assert list(dict.fromkeys(names)) == [source.file for source in walk([root])]
+    good = [row for row in found if row["status"] == "face"]
+    assert len(good) == 5, "three portraits and a couple"
+    assert counts["files"] == len(set(names)) == 4 + len(expected)
+    assert counts["faces"] == 5
+    assert counts["without a face: truncated"] == 1
+    assert {row["model"] for row in found} == {model.id}
+
+
+def test_a_row_traces_a_prediction_to_its_bytes(
+    finished: tuple[Path, dict[str, int]], pictures: Pictures, model: Bundle
+) -> None:
+    found = [row for row in pq.read_table(finished[0]).to_pylist() if row["status"] == "face"]
+    root, _ = pictures
+    for row in found:
+        assert row["sha256"] == hashlib.sha256(Path(row["file"]).read_bytes()).hexdigest()
+        assert row["lower"] < row["prediction"] < row["upper"]
+        assert (row["level"], row["threshold"], row["detector"]) == (0.9, 18.0, "dlib_hog")
+        assert 0 <= row["probability_under"] <= 1
+        assert row["spread"] > 0
+        assert row["right"] - row["left"] == pytest.approx(row["face_size"], abs=0.01)
+    couple = [row for row in found if row["file"].endswith("couple.dat")]
+    assert [(row["face"], row["faces"]) for row in couple] == [(0, 2), (1, 2)]
+    assert couple[0]["face_size"] > couple[1]["face_size"]
+    # by hand, from one picture alone
+    alone = look(Source("x", str(root), "portrait 1.png"), model.crop)
+    said = model.method(model.encode(list(alone.faces)))
+    assert found[-2]["file"].endswith("portrait 1.png")
+    assert found[-2]["prediction"] == round(float(said.mean[0]), 4)
+
+
+def test_what_makes_a_prediction_doubtful_stands_beside_it(finished: tuple[Path, dict[str, int]]) -> None:
+    output, counts = finished
+    rows_of = {Path(row["file"]).name: row for row in pq.read_table(output).to_pylist() if row["face"] == 0}
+    assert rows_of["portrait 0.png"]["warnings"] == "low_face_size: 88, training faces have 100 or more"
+    assert rows_of["couple.dat"]["warnings"] == ""
+    assert counts["warning: low_face_size"] == 4, "the smaller of the couple, too"
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_workers_blocks_and_formats_change_nothing(
+    workers: int, finished: tuple[Path, dict[str, int]], pictures: Pictures, model: Bundle, tmp_path: Path
+) -> None:
+    root, _ = pictures
+    expected = pq.read_table(finished[0])
+    predict_files([root], model, tmp_path / "a.csv", workers=workers, block_files=1000)
+    text = (tmp_path / "a.csv").read_text()
+    table = list(csv.DictReader(io.StringIO(text)))
+    assert len(table) == expected.num_rows
+    for row, wanted in zip(table, expected.to_pylist(), strict=True):
+        assert {name: value or None for name, value in row.items()} == {
+            name: None if value is None or value == "" else row_text(value) for name, value in wanted.items()
+        }
+
+
+def row_text(value: Any) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def test_json_lines_hold_the_same(
+    finished: tuple[Path, dict[str, int]], tmp_path: Path, model: Bundle
+) -> None:
+    table = pq.read_table(finished[0])
+    outputs.write(tmp_path / "a.jsonl", SCHEMA, [table.slice(0, 3), table.slice(3)], model.id)
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == table.to_pylist()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+    finished: tuple[Path, dict[str, int]],
+    pictures: Pictures,
+    model: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, _ = pictures
+    output = tmp_path / "ages.parquet"
+    keep = module.Work.keep
+
+    def break_off(work: module.Work, block: Any, table: pa.Table) -> None:
+        if block.number == 2:
+            raise Interrupted
+        keep(work, block, table)
+
+    monkeypatch.setattr(module.Work, "keep", break_off)
+    with pytest.raises(Interrupted):
+        predict_files([root], model, output, workers=1, block_files=5)
+    assert not output.exists()
+    parts = tmp_path / "ages.parquet.parts"
+    assert len(list(parts.iterdir())) == 2
+    (parts / "000001.parquet").write_bytes(b"torn")
+    monkeypatch.setattr(module.Work, "keep", keep)
+    counts = predict_files([root], model, output, workers=2, block_files=5)
+    assert counts["blocks kept from an earlier run"] == 1
+    assert output.read_bytes() == finished[0].read_bytes()
+    assert {**counts, "blocks kept from an earlier run": 0} == finished[1]
+    assert not parts.exists()
+
+
+def test_parts_of_changed_files_or_another_wish_are_made_again(
+    model: Bundle, portrait: Pixels, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).write_bytes(b"x" * 10)
+    work = module.Work(tmp_path / "parts", model, None, None)
+    one, two = blocks(walk([tmp_path / "in"]), 1)
+    empty = SCHEMA.empty_table()
+    for block in (one, two):
+        work.keep(block, empty)
+    assert work.is_finished(one)
+    assert work.is_finished(two)
+    (tmp_path / "in" / "b").write_bytes(b"y" * 11)
+    assert work.is_finished(one)
+    assert not work.is_finished(two)
+    assert not module.Work(tmp_path / "parts", model, 0.5, None).is_finished(one)
+    assert not module.Work(tmp_path / "parts", model, None, tmp_path / "overlay").is_finished(one)
+    passing = pa.Table.from_pylist([{"file": "a", "status": "timeout", "faces": 0}], schema=SCHEMA)
+    work.keep(one, passing)
+    assert not work.is_finished(one), "a timeout may have been the machine's fault"
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from pipeline.serving.bundle import load
+from pipeline.serving.run import predict_files
+
+if __name__ == "__main__":
+    folder, model, output = map(Path, sys.argv[1:])
+    print(predict_files([folder], load(model), output, workers=1, block_files=2), flush=True)
+"""
+
+
+def test_a_killed_process_loses_no_finished_block(
+    portrait: Pixels, model: Bundle, model_folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    for number in range(12):
+        pixels = portrait.copy()
+        pixels[:4, :4] = number
+        (root / f"{number:02d}.png").write_bytes(png(pixels))
+    output = tmp_path / "ages.csv"
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py"), str(root), str(model_folder), str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    parts = tmp_path / "ages.csv.parts"
+    until = time.monotonic() + 120
+    while not list(parts.glob("*.parquet")) and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    assert list(parts.glob("*.parquet"))
+    counts = predict_files([root], model, output, workers=1, block_files=2)
+    assert counts["blocks kept from an earlier run"] >= 1
+    assert counts["faces"] == 12
+    predict_files([root], model, tmp_path / "undisturbed.csv", workers=1, block_files=2)
+    assert output.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+
+
+def test_copies_are_drawn_on_and_the_pictures_are_left_alone(
+    model: Bundle, portrait: Pixels, tmp_path: Path
+) -> None:
+    root = tmp_path / "in"
+    (root / "deep").mkdir(parents=True)
+    (root / "deep" / "a.png").write_bytes(png(portrait))
+    (root / "b.txt").write_text("no picture")
+    before = state(root)
+    predict_files([root], model, tmp_path / "x.csv", overlay=tmp_path / "drawn", workers=1)
+    assert state(root) == before
+    (copy,) = [path for path in (tmp_path / "drawn").rglob("*") if path.is_file()]
+    assert copy.name == "a.png.jpg"
+    drawn = np.asarray(Image.open(copy)).astype(int)
+    assert drawn.shape == portrait.shape
+    # a box in the colour of doubtful faces, since this face is smaller than those of the reference
+    close = np.abs(drawn - [213, 94, 0]).sum(axis=2) < 60
+    assert 300 < close.sum() < close.size / 4
+
+
+def test_a_copy_never_leaves_its_folder() -> None:
+    for name in ("/etc/passwd.png", "../../x.jpg", "a/../../b.jpeg"):
+        assert copy_path(Path("out"), name).resolve().is_relative_to(Path("out").resolve())
+
+
+@pytest.mark.parametrize("place", ["in/ages.csv", "in/deep/ages.csv", "one.csv"])
+def test_nothing_is_written_among_the_pictures(place: str, model: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "in/deep").mkdir(parents=True)
+    (tmp_path / "one.csv").write_text("a file to look at")
+    with pytest.raises(UserError, match=r"lies among the pictures of .*: write to another place"):
+        predict_files([tmp_path / "in", tmp_path / "one.csv"], model, tmp_path / place)
+    with pytest.raises(UserError, match="lies among the pictures"):
+        predict_files([tmp_path / "in"], model, tmp_path / "ok.csv", overlay=tmp_path / "in" / "drawn")
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [("ages.xlsx", r"must end in one of .csv, .jsonl, .parquet"), ("folder.csv", "is a folder: name a file")],
+)
+def test_outputs_that_cannot_be_written_are_refused(
+    output: str, sentence: str, model: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=sentence):
+        predict_files([tmp_path / "in"], model, tmp_path / output)
+
+
+def test_a_path_that_does_not_exist_is_named_before_any_work(model: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UserError, match=r"nothing.jpg does not exist"):
+        predict_files([tmp_path / "in", tmp_path / "nothing.jpg"], model, tmp_path / "a.csv")
+
+
+def test_pictures_in_memory_give_the_rows_that_files_give(
+    model_folder: Path, portrait: Pixels, couple: Pixels, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    given = [tmp_path / "a.png", png(portrait), portrait, Image.fromarray(couple), b"nothing"]
+    table = pipeline.predict(given, model=model_folder, workers=1).to_pylist()
+    assert [row["status"] for row in table] == ["face", "face", "face", "face", "face", "not_an_image"]
+    numbers = [{k: row[k] for k in ("prediction", "lower", "upper", "left", "distance")} for row in table]
+    assert numbers[0] == numbers[1] == numbers[2]
+    digest = hashlib.sha256(png(portrait)).hexdigest()
+    assert [row["sha256"] for row in table[:4]] == [digest, digest, None, None]
+    assert table[1]["file"] == "picture 1"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (np.zeros((4, 4), np.uint8), r"picture 0 is an array \(4, 4\) of uint8"),
+        ([b"x", np.zeros((4, 4, 3))], r"picture 1 is an array \(4, 4, 3\) of float64"),
+        ([3], "picture 0 is <class 'int'>"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_memory(wrong: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        list(in_memory(wrong))
+
+
+def test_one_picture_needs_no_list(portrait: Pixels, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"2")
+    for one in (portrait, b"x", Image.fromarray(portrait), str(tmp_path / "a")):
+        assert len(list(in_memory(one))) == 1
+    assert len(list(in_memory(tmp_path))) == 2, "a folder is its files"
+    assert len(list(in_memory(np.stack([portrait, portrait])))) == 2
+
+
+def test_the_walk_is_sorted_deep_and_follows_no_links_to_folders(pictures: Pictures) -> None:
+    root, _ = pictures
+    names = [source.path for source in walk([root])]
+    assert names == sorted(names)
+    assert names.count("hostile/round") == 1
+    assert not any(name.startswith("hostile/round/") for name in names)
+    assert count([root, root / "portrait 0.png"]) == len(names) + 1
+
+
+def test_a_link_that_is_named_is_followed(tmp_path: Path, portrait: Pixels) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "real.png").write_bytes(b"elsewhere")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a" / "real.png")
+    (source,) = walk([tmp_path / "link.png"])
+    assert source.file.endswith("link.png")
+    assert look(source, Settings()).sha256 == hashlib.sha256(b"elsewhere").hexdigest()
+    stamp = source.stamp()
+    (tmp_path / "a" / "real.png").write_bytes(b"something else")
+    assert source.stamp() != stamp
+
+
+def test_a_folder_that_cannot_be_listed_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "z").write_bytes(b"1")
+    scan = os.scandir
+
+    def denied(path: Any) -> Any:  # file permissions do not bind root, who may be running this
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    locked, other = walk([tmp_path])
+    assert other.path == "z"
+    assert locked.trouble is not None
+    seen = look(locked, Settings())
+    assert seen.rejection == ("unreadable", "the folder cannot be listed (Permission denied)")
+
+
+def test_faces_are_encoded_in_groups_beside_the_search_and_memory_stays_bounded() -> None:
+    measured = Quality(1, 1, 0, 0, 1, 0, 0, 0)
+
+    def face(number: int) -> Face:
+        return Face(
+            np.full((2, 2, 3), number % 250, np.uint8),
+            np.zeros((5, 2), np.float32),
+            (0, 0, 1, 1),
+            "x",
+            1.0,
+            1,
+            measured,
+        )
+
+    taken = 0
+
+    def seen() -> Iterator[Seen]:
+        nonlocal taken
+        for number in range(3000):
+            taken += 1
+            yield Seen(faces=tuple(face(number) for _ in range(number % 3)))
+
+    def encode(faces: Any) -> Any:
+        return np.array([[one.pixels[0, 0, 0]] for one in faces], np.float32).reshape(-1, 1)
+
+    longest, given = 0, 0
+    for number, (one, vectors) in enumerate(encoded(seen(), encode)):
+        longest = max(longest, taken - number)
+        given += len(vectors)
+        assert len(vectors) == len(one.faces) == number % 3
+        assert (vectors == number % 250).all()
+        assert all(f.pixels.size == 0 for f in one.faces), "pixels are let go"
+    assert given == sum(number % 3 for number in range(3000))
+    assert longest <= 256 * 4
+
+
+def test_a_picture_that_failed_for_no_known_reason_costs_itself_alone(
+    portrait: Pixels, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(looking, "extract_all", broken)
+    seen = look(Source("x", data=png(portrait)), settings)
+    assert seen.rejection == ("failed", "RuntimeError: out of luck")
+    assert seen.sha256 == hashlib.sha256(png(portrait)).hexdigest()
+
+
+def test_no_rows_are_a_table_too(model: Bundle) -> None:
+    table = rows(model, [], np.empty((0, 128), np.float32))
+    assert table.num_rows == 0
+    assert table.schema.names == SCHEMA.names
+
+
+def test_the_command_line_predicts_and_names_mistakes(
+    model_folder: Path, portrait: Pixels, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "100"}
+
+    def vec2age(*words: str) -> subprocess.CompletedProcess[str]:
+        code = "from pipeline.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = vec2age("predict", "a.png", "--model", str(model_folder), "--workers", "1", "--level", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert "faces" in done.stdout
+    (row,) = csv.DictReader((tmp_path / "predictions.csv").open())
+    assert (row["file"], row["level"]) == ("a.png", "0.5")
+    wrong = vec2age("predict", "a.png", "--model", "nothing")
+    assert wrong.returncode == 2
+    assert wrong.stderr == "vec2age: nothing is no model bundle: write one with vec2age export nothing\n"

@@ -1,0 +1,413 @@
+"""The stage calibrate, and what evaluate and report make of it."""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipeline import params
+from pipeline.encoders.augmented import calibration_table
+from pipeline.encoders.stored import StoredEncoders
+from pipeline.errors import UserError
+from pipeline.faces import shards
+from pipeline.faces.extract import crop_id
+from pipeline.params import Params
+from pipeline.regression.members import Members
+from pipeline.rejects import Rejects
+from pipeline.serving.bundle import load
+from pipeline.serving.rows import judge
+from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
+from pipeline.tables import read_table, vector_type, vectors_of, write_table
+
+PROJECT = Path(__file__).resolve().parents[2]
+WIDTH = 6
+FACES = 400
+SMALL = {
+    "train__optimizers": ["adam"],
+    "train__policies": ["fixed"],
+    "train__seeds": 3,
+    "train__recipe__hidden": [8],
+    "train__recipe__epochs": 6,
+    "train__recipe__batch_size": 32,
+    "train__adam__lr": 0.02,
+    "evaluate__resamples": 50,
+    "evaluate__baselines": ["mean"],
+    "calibrate__policy": "fixed",
+    "calibrate__views": 0,
+    "calibrate__bands": [16, 21],
+    "calibrate__min_faces": 20,
+    "calibrate__swag__lr": 1e-3,
+    "calibrate__swag__epochs": 4,
+    "calibrate__swag__rank": 3,
+    "calibrate__swag__samples": 6,
+    "calibrate__quantile__seeds": 2,
+    "calibrate__quantile__lr": 0.02,
+}
+
+
+def settings(**changes: Any) -> Params:
+    """params.yaml with small networks; a change's double underscores are dots."""
+    tree = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    for key, value in (SMALL | changes).items():
+        *path, last = key.split("__")
+        place = tree
+        for part in path:
+            place = place[part]
+        place[last] = value
+    return params.check(tree, Path("params.yaml"))
+
+
+def write_inputs() -> None:
+    rng = np.random.default_rng(1)
+    target = rng.integers(10, 27, FACES).astype(float)
+    vectors = rng.normal(size=(FACES, WIDTH)).astype(np.float32)
+    vectors[:, 0] += (target - 18) / 4
+    faces = pa.table(
+        {
+            "face_id": [sha256(str(number).encode()).hexdigest() for number in range(FACES)],
+            "target": target,
+            "gender": [("female", "male")[number // 4 % 2] for number in range(FACES)],
+            "split": [("train", "train", "validation", "test")[number % 4] for number in range(FACES)],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector_type(WIDTH)),
+        }
+    )
+    write_table(faces, files.FACES, "vec2age embed", {"encoders": "none"})
+    none = faces.slice(0, 0).append_column("parent_id", pa.array([], pa.string()))
+    write_table(none, files.AUGMENTED, "vec2age augment")
+    write_table(calibration_table([], (0.6, 0.98), {}), files.CALIBRATION, "vec2age augment")
+    write_table(pa.table({"bin": pa.array([], pa.int64())}), files.BALANCE, "vec2age augment")
+    write_table(ingest.NO_VECTORS, files.READY_VECTORS, "vec2age ingest")
+    write_table(Rejects().table(), files.REJECTS, "vec2age split")
+
+
+def hashes(*folders: Path) -> dict[str, str]:
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything up to `evaluate` has run."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_inputs()
+        find_lr.run(settings(), 1, optimizer="adam")
+        train.run(settings(), 1, optimizer="adam", policy="fixed")
+        calibrate.run(settings(), 1)
+        evaluate.run(settings(), 1)
+    return folder
+
+
+@pytest.fixture
+def inside(complete: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(complete)
+    return complete
+
+
+@pytest.fixture
+def copy(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = Path(shutil.copytree(complete, tmp_path / "run"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path) -> None:
+    before = hashes(files.CALIBRATED, files.TABLES)
+    assert {Path(name).name for name in before} >= {
+        "single.safetensors",
+        "ensemble.safetensors",
+        "swag.safetensors",
+        "quantile.safetensors",
+        "calibration.safetensors",
+        "predictions.parquet",
+        "quantiles.parquet",
+        "calibration.parquet",
+        "uncertainty.csv",
+    }
+    shutil.rmtree(files.CALIBRATED)
+    shutil.rmtree(files.TABLES)
+    calibrate.run(settings(), 2)
+    evaluate.run(settings(), 2)
+    assert hashes(files.CALIBRATED, files.TABLES) == before
+
+
+def test_test_targets_play_no_part_in_calibration(copy: Path) -> None:
+    before = hashes(files.CALIBRATED)
+    faces = read_table(files.FACES)
+    wrong = np.where(np.array(faces["split"]) == "test", 99.0, np.array(faces["target"]))
+    write_table(faces.set_column(1, "target", pa.array(wrong)), files.FACES, "vec2age embed", {})
+    calibrate.run(settings(), 1)
+    assert hashes(files.CALIBRATED) == before
+
+
+def test_the_table_holds_every_method_raw_and_conformal_with_all_that_was_asked(inside: Path) -> None:
+    table = pd.read_csv(files.TABLES / "uncertainty.csv")
+    assert len(table) == 4 * 3
+    for level in ("50", "80", "90", "95"):
+        assert table[f"coverage_{level}"].between(0, 1).all()
+        assert (table[f"width_{level}"] > 0).all()
+    conformal = table[~table["title"].str.contains("raw")]
+    # 100 validation and 100 test faces: two standard deviations are some nine points
+    np.testing.assert_allclose(conformal["coverage_90"], 0.9, atol=0.1)
+    ensemble = read_table(files.CALIBRATED / "predictions.parquet").to_pandas()
+    ensemble = ensemble[ensemble["method"] == "ensemble"].set_index("face_id")["prediction"]
+    faces = read_table(files.FACES, ["face_id", "target", "split"]).to_pandas().set_index("face_id")
+    test = faces[faces["split"] == "test"]
+    expected = (ensemble[test.index] - test["target"]).abs().mean()
+    row = table[table["title"] == "ensemble, raw"].iloc[0]
+    assert row["mae"] == pytest.approx(expected, rel=1e-4)
+    assert table["worst_90"].notna().all()
+    assert set(pd.read_csv(files.TABLES / "uncertainty_groups.csv")["grouping"]) == {"age", "gender"}
+    under = pd.read_csv(files.TABLES / "uncertainty_under.csv")
+    assert under["fnr"].between(0, 1).all()
+    assert (under["fnr_low"] <= under["fnr"]).all()
+
+
+def test_metrics_show_uncertainty_beside_the_errors(inside: Path) -> None:
+    metrics = json.loads(files.METRICS.read_text())
+    assert set(metrics["uncertainty"]) == {"single", "ensemble", "swag", "quantile"}
+    assert set(metrics["uncertainty"]["quantile"]) == {"raw", "split", "cqr"}
+    assert metrics["uncertainty"]["ensemble"]["local"]["coverage_90"] > 0.7
+    assert "fixed" in metrics
+
+
+def test_the_page_has_a_section_on_uncertainty_and_one_on_the_threshold(copy: Path) -> None:
+    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    report.run(settings(), 1)
+    page = files.PAGE.read_text(encoding="utf-8")
+    assert 'id="calibrated-uncertainty"' in page
+    assert 'id="under-18"' in page
+    for name in ("coverage", "coverage_by_group", "pit", "under_roc", "under_reliability"):
+        assert (files.FIGURES / f"{name}.png").exists()
+
+
+def test_without_a_threshold_nothing_is_said_of_it(copy: Path) -> None:
+    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    asked = settings(evaluate__threshold=None)
+    evaluate.run(asked, 1)
+    report.run(asked, 1)
+    assert not (files.TABLES / "uncertainty_under.csv").exists()
+    assert "under-18" not in files.PAGE.read_text(encoding="utf-8")
+    assert "brier" not in files.METRICS.read_text()
+
+
+def test_evaluate_says_where_nothing_was_calibrated(copy: Path) -> None:
+    shutil.rmtree(files.CALIBRATED)
+    summary = evaluate.run(settings(), 1)
+    assert summary["uncertainty"] == "not measured: run vec2age calibrate first"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"calibrate__optimizer": "sgd"},
+            "calibrate.optimizer is 'sgd', which train does not train: choose one of adam",
+        ),
+        (
+            {"calibrate__policy": "found"},
+            "calibrate.policy is 'found', which train does not train: choose one of fixed",
+        ),
+        ({"calibrate__groups": "shoe_size"}, "the faces have no group column 'shoe_size'"),
+        (
+            {"calibrate__levels": [0.9, 0.999]},
+            "100 validation faces are too few to calibrate intervals of 99.9%: it takes 999",
+        ),
+    ],
+)
+def test_a_wish_that_cannot_be_granted_is_one_sentence(
+    copy: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        calibrate.run(settings(**changes), 1)
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"calibrate__levels": [0.9, 0.5]}, "levels must rise"),
+        ({"calibrate__levels": [1.0]}, "parameter 'calibrate.levels.0' is 1.0"),
+        ({"calibrate__bands": [18, 18]}, "bands must rise"),
+        ({"calibrate__swag__rank": 1}, "parameter 'calibrate.swag.rank' is 1"),
+        ({"export__method": "views"}, "parameter 'export.method' is 'views'"),
+    ],
+)
+def test_impossible_parameters_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as raised:
+        settings(**changes)
+    assert sentence in str(raised.value)
+
+
+def test_groups_are_calibrated_by_themselves_and_what_is_left_out_is_said(copy: Path) -> None:
+    summary = calibrate.run(settings(calibrate__groups="gender", calibrate__swag__lr=1e9), 1)
+    assert "lower calibrate.swag.lr" in str(summary["left out: swag"])
+    assert summary["left out: views"] == "calibrate.views is 0"
+    table = read_table(files.CALIBRATED / "calibration.parquet").to_pandas()
+    assert set(table["group"]) == {"all", "female", "male"}
+    assert not (files.CALIBRATED / "swag.safetensors").exists()
+    evaluate.run(settings(calibrate__groups="gender"), 1)
+
+
+class Colours:
+    """An encoder that is a plain function of the crop, of the width of the faces."""
+
+    name = "colours"
+    dim = WIDTH
+    fingerprint = "colours/1"
+
+    def encode(self, images: Any, landmarks: Any = None) -> Any:
+        parts = np.array_split(images.reshape(len(images), -1).astype(np.float32), WIDTH, axis=1)
+        return np.stack([part.mean(axis=1) / 100 for part in parts], axis=1)
+
+
+def test_views_are_drawn_of_validation_and_test_faces_only(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = read_table(files.FACES)
+    rng = np.random.default_rng(5)
+    encoder = Colours()
+    rows = []
+    for face_id in sorted(faces["face_id"].to_pylist())[:40]:
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+
+        data, points = shards.encode(pixels, "png"), np.zeros((5, 2), np.float32)
+        rows.append(
+            {
+                "face_id": face_id,
+                "crop_id": crop_id(data, points),
+                "image": {"bytes": data, "path": "x.png"},
+                "landmarks": points.ravel(),
+                "box": np.zeros(4, np.float32),
+                "detector": "none",
+                "score": 1.0,
+                "faces": 1,
+                **dict.fromkeys(shards.MEASURES, 0.0),
+            }
+        )
+    write_table(pa.Table.from_pylist(rows, schema=shards.SCHEMA), shards.path_of(files.CROPS, 0), "crop")
+
+    monkeypatch.setattr(calibrate, "settled_encoders", lambda params: ([encoder], ["as it is"]))
+    own = StoredEncoders([encoder], files.STORE)
+    for batch in shards.iterate(files.CROPS):
+        own(batch.column("crop_id").to_pylist(), *shards.arrays(batch))
+    wanted = settings(calibrate__views=2, augment__operations=[{"name": "flip"}, {"name": "zoom"}],
+                      augment__min_similarity=-1.0, augment__max_similarity=1.0)  # fmt: skip
+    views, said = calibrate.augmented_views(wanted, faces, 1)
+    assert views is not None
+    split_of = dict(zip(faces["face_id"].to_pylist(), faces["split"].to_pylist(), strict=True))
+    parents: Sequence[str] = views["parent_id"].to_pylist()
+    cropped = {row["face_id"] for row in rows if split_of[row["face_id"]] != "train"}
+    assert set(parents) == cropped
+    assert views.num_rows == 2 * len(cropped)
+    assert said == f"{views.num_rows} drawn, 0 not to be had"
+    again, _ = calibrate.augmented_views(wanted, faces, 2)
+    assert again is not None
+    assert again.equals(views)
+    summary = calibrate.run(wanted, 1)
+    assert summary["views"] == said
+    assert "views" in read_table(files.CALIBRATED / "predictions.parquet")["method"].to_pylist()
+
+
+def test_the_ensemble_kept_for_export_is_without_the_diverged(inside: Path) -> None:
+    ensemble = Members.load(files.CALIBRATED / "ensemble.safetensors")
+    single = Members.load(files.CALIBRATED / "single.safetensors")
+    scores = read_table(files.run_folder("adam", "fixed") / "scores.parquet").to_pandas()
+    assert len(ensemble) == (~scores["diverged"]).sum()
+    assert single.seeds == (scores.loc[scores["val_mae"].idxmin(), "seed"],)
+
+
+def test_export_packs_what_was_calibrated_and_the_bundle_says_the_same_of_a_face(copy: Path) -> None:
+    summary = exporting.export(settings(), Path("bundle"), onnx=False)
+    found = load(Path("bundle"), pictures=False)
+    assert summary["id"] == found.id
+    assert summary["models"] == 3
+    faces = read_table(files.FACES)
+    table = read_table(files.CALIBRATED / "predictions.parquet").to_pandas()
+    expected = table[table["method"] == "ensemble"].set_index("face_id")
+    judged = faces.filter(pa.compute.not_equal(faces["split"], "train"))
+    rows = judge(found, vectors_of(judged))
+    wanted = expected.loc[judged["face_id"].to_pylist()]
+    np.testing.assert_allclose([row["prediction"] for row in rows], wanted["prediction"], atol=1e-3)
+    np.testing.assert_allclose([row["spread"] for row in rows], wanted["spread"], atol=1e-3)
+    target, split = np.array(judged["target"]), np.array(judged["split"])
+    held = [
+        row["lower"] <= age <= row["upper"]
+        for row, age, part in zip(rows, target, split, strict=True)
+        if part == "test"
+    ]
+    table = pd.read_csv(files.TABLES / "uncertainty.csv")
+    claimed = table.loc[table["title"] == "ensemble, locally weighted conformal", "coverage_90"].iloc[0]
+    assert np.mean(held) == pytest.approx(claimed, abs=0.011), "what was measured is what is served"
+    about = found.described
+    assert about["data"]["faces"] == {"train": 200, "validation": 100, "test": 100}
+    assert set(about["data"]["sha256"]) >= {"embeddings/faces.parquet"}
+    assert (about["level"], about["threshold"], about["encoder"]["fingerprints"]) == (0.9, 18, [])
+    assert json.loads(Path("bundle/params.json").read_text())["seed"] == 20201
+    assert "uncertainty" in json.loads(Path("bundle/metrics.json").read_text())
+    card = Path("bundle/MODEL_CARD.md").read_text()
+    assert "| gender | female |" in card
+    assert "| coverage_90 |" in card
+    before = hashes(Path("bundle"))
+    exporting.export(settings(), Path("bundle"), onnx=False)
+    assert hashes(Path("bundle")) == before
+
+
+@pytest.mark.parametrize("method", ["single", "swag", "quantile"])
+def test_every_method_can_be_exported(copy: Path, method: str) -> None:
+    kind = "cqr" if method == "quantile" else "split"
+    exporting.export(settings(export__method=method, export__kind=kind), Path("bundle"), onnx=False)
+    rows = judge(load(Path("bundle"), pictures=False), vectors_of(read_table(files.FACES)))
+    assert all(row["lower"] <= row["prediction"] <= row["upper"] for row in rows)
+
+
+def test_where_groups_are_columns_the_widest_interval_is_served(copy: Path) -> None:
+    grouped = settings(calibrate__groups="gender")
+    calibrate.run(grouped, 1)
+    exporting.export(grouped, Path("bundle"), onnx=False)
+    found = load(Path("bundle"), pictures=False)
+    x = vectors_of(read_table(files.FACES))
+    said = found.method(x)
+    widest = np.array([row["upper"] - row["lower"] for row in judge(found, x)])
+    for name in ("female", "male", "all"):
+        lower, upper = found.calibration.bounds(said, np.full(len(x), name))
+        assert (widest >= (upper - lower)[:, 2] - 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"export__kind": "cqr"}, "export asks for ensemble cqr, which was not calibrated: choose one of"),
+        ({"export__level": 0.7}, "export.level is 0.7, which was not calibrated: choose one of 0.5, 0.8"),
+    ],
+)
+def test_an_export_that_cannot_be_had_is_one_sentence(
+    copy: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        exporting.export(settings(**changes), Path("bundle"))
+    assert sentence in str(raised.value)
+
+
+def test_export_without_calibration_names_the_stage(copy: Path) -> None:
+    shutil.rmtree(files.CALIBRATED)
+    with pytest.raises(UserError, match="run the stage that writes it"):
+        exporting.export(settings(), Path("bundle"))
+
+
+def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -> None:
+    faces = read_table(files.FACES)
+    stranger = "dlib/0f0f/150/pre1/fp32/pad0.25+margin0.25"
+    write_table(faces, files.FACES, "vec2age embed", {"encoders": stranger, "combine": "concatenate"})
+    with pytest.raises(UserError, match=f"trained on vectors of {re.escape(stranger)}, the encoder here is"):
+        exporting.export(settings(), Path("bundle"))
+    assert not Path("bundle").exists()
