@@ -20,6 +20,7 @@ STAGES = {
     "train": "Train one model for each seed; they predict validation and test faces.",
     "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",
     "report": "Draw the figures and write the page reports/index.html.",
+    "finetune": "Train whole networks, from pixels to the target, with one loss and one backbone.",
 }
 
 app = typer.Typer(
@@ -50,6 +51,9 @@ Policy = Annotated[
     Literal["fixed", "found"], typer.Option(help="Where learning rates come from: params.yaml, or find_lr.")
 ]
 
+LossName = Annotated[str, typer.Option(help="One of finetune.losses.")]
+BackboneName = Annotated[str, typer.Option(help="One of finetune.backbones.")]
+
 
 def run(name: str, workers: int | None, **options: str) -> None:
     """Run a stage; its module is imported only now."""
@@ -70,9 +74,13 @@ def command_of(name: str) -> tuple[Callable[..., None], str]:
     def of_policy_and_optimizer(optimizer: Optimizer, policy: Policy, workers: Workers = None) -> None:
         run(name, workers, policy=policy, optimizer=optimizer)
 
+    def of_loss_and_backbone(loss: LossName, backbone: BackboneName, workers: Workers = None) -> None:
+        run(name, workers, loss=loss, backbone=backbone)
+
     several: dict[str, tuple[Callable[..., None], str]] = {
         "find_lr": (of_optimizer, "--optimizer adam"),
         "train": (of_policy_and_optimizer, "--optimizer adam --policy found"),
+        "finetune": (of_loss_and_backbone, "--loss dldl_v2 --backbone resnet10t"),
     }
     return several.get(name, (plain, "--workers 4"))
 

@@ -110,18 +110,19 @@ def usable(
     ids: Sequence[str], targets: NDArray[np.float64], goal: Goal, rejects: Rejects
 ) -> NDArray[np.bool_]:
     """Which faces have all targets (N, K), within the labels where these are given; others are rejected."""
-    known = np.isfinite(targets).all(axis=1)
+    known = np.asarray(np.isfinite(targets).all(axis=1))
     low, high = -np.inf, np.inf
     if goal.labels is not None:
         margin = (goal.labels[-1] - goal.labels[0]) / (len(goal.labels) - 1) / 2
         low, high = goal.labels[0] - margin, goal.labels[-1] + margin
     outside = known & ((targets < low) | (targets > high)).any(axis=1)
-    for row in np.flatnonzero(~known | outside):
+    kept = known & ~outside
+    for row in np.flatnonzero(~kept).tolist():
         values = zip(goal.columns, targets[row], strict=True)
         said = ", ".join(f"{name} {value:g}" for name, value in values)
         reason, why = ("out_of_range", "outside the labels") if outside[row] else ("no_target", "unknown")
         rejects.add(stage="finetune", reason=reason, detail=f"{said}: {why}", face_id=ids[row])
-    return known & ~outside
+    return kept
 
 
 def numbers(table: pa.Table, name: str) -> NDArray[np.float64]:

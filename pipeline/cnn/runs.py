@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -67,6 +68,24 @@ HISTORY = pa.schema(
 )
 
 
+PREDICTIONS = pa.schema(
+    [
+        ("member", pa.int64()),
+        ("face_id", pa.string()),
+        ("split", pa.string()),
+        ("column", pa.string()),
+        ("target", pa.float32()),
+        ("prediction", pa.float32()),
+    ]
+)
+
+
+def empty_tables() -> dict[str, pa.Table]:
+    """The tables of a run without a network."""
+    schemas = {"scores": SCORES, "history": HISTORY, "predictions": PREDICTIONS}
+    return {name: schema.empty_table() for name, schema in schemas.items()}
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides a run's numbers, beside the faces and the seeds.
@@ -106,6 +125,15 @@ class Outcome:
     tables: dict[str, pa.Table]
     labels: list[float] | None
     seconds: tuple[float, ...]
+
+    def counts(self) -> dict[str, str | int | float]:
+        """What to tell: how many networks there are, and how well they do on validation faces."""
+        scores = self.tables["scores"]
+        return {
+            "networks": scores.num_rows,
+            "epochs, mean": round(pc.mean(scores["epochs"]).as_py(), 1),
+            "validation MAE, mean": round(pc.mean(scores["val_mae"]).as_py(), 4),
+        }
 
 
 @dataclass(frozen=True)

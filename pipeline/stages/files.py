@@ -16,6 +16,8 @@ CALIBRATION = Path("embeddings/calibration.parquet")
 BALANCE = Path("embeddings/balance.parquet")
 LEAKS = Path("embeddings/leaks.parquet")
 MODELS = Path("models")
+NETWORKS = Path("models/cnn")
+PIXELS = Path("data/pixels")
 BASELINES = Path("reports/baselines")
 TABLES = Path("reports/tables")
 METRICS = Path("reports/metrics.json")
@@ -27,6 +29,16 @@ LOGS = Path("logs")
 def rates(optimizer: str, policy: str) -> Path:
     """The seeds and learning rates of one optimiser's models under one policy."""
     return MODELS / "find_lr" / optimizer / f"{policy}.parquet"
+
+
+def network_folder(loss: str, backbone: str) -> Path:
+    """The whole networks of one loss and backbone."""
+    return NETWORKS / loss / backbone
+
+
+def checkpoint_folder(loss: str, backbone: str) -> Path:
+    """What an interrupted run of such networks goes on from."""
+    return LOGS / "checkpoints" / loss / backbone
 
 
 def run_folder(optimizer: str, policy: str) -> Path:

@@ -14,6 +14,7 @@ RESULTS = (
     ("vectors", files.FACES, ""),
     ("near-duplicates across splits", files.LEAKS, ""),
     ("models, one row each", files.MODELS, "*/*/scores.parquet"),
+    ("whole networks, one row each", files.NETWORKS, "*/*/scores.parquet"),
     ("all numbers", files.METRICS, ""),
     ("the page to read", files.PAGE, ""),
 )
