@@ -4,7 +4,8 @@
 
 Prints, for one machine and one run: the fp32 matrix-product peak; one Lightning Trainer with a DataLoader
 per seed; the stack with one member per core, with all members in one batched product, and in bfloat16; its
-peak memory; and what bfloat16 does to the test error. Run it on a machine that does nothing else.
+peak memory; and what bfloat16 does to the test error. The programs take turns, and figures are medians over
+the rounds. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import multiprocessing
 import resource
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -68,9 +71,6 @@ def lightning_rate(x: Tensor, y: Tensor) -> float:
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), lr=1e-4)
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
 
     def fit(rows: int) -> None:
         trainer = pl.Trainer(
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=3, help="the first is not timed")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each program has its turn")
     parser.add_argument("--vectors", type=Path, help="Parquet with vector and target, for the bfloat16 error")
     given = parser.parse_args()
 
@@ -162,25 +163,34 @@ def main() -> None:
     flops = flops_per_sample(layout)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
         memory = child.submit(peak_memory, given.faces, given.width, given.seeds).result()
-    peak = gemm_peak()
-    obvious = lightning_rate(x, y)
-    print(f"{torch.get_num_threads()} cores, fp32 product peak {peak / 1e9:.0f} GFLOP/s")
-    print(f"{layout.parameters:,} parameters, {flops / 1e6:.2f} MFLOP per member-sample\n")
-    print(f"{'program':44s} {'samples/s':>10s} {'times':>6s} {'of peak':>8s} {'at 6 x parameters':>18s}")
-
-    def line(name: str, rate: float) -> None:
-        usual = 6 * layout.parameters * rate / peak
-        print(f"{name:44s} {rate:10,.0f} {rate / obvious:6.2f} {flops * rate / peak:8.0%} {usual:18.0%}")
-
-    line("Lightning Trainer and DataLoader per seed", obvious)
-    line("stack, one member per core", stack_rate(x, y, given.seeds, given.epochs))
-    line(
-        "stack, all members in one batched product", stack_rate(x, y, given.seeds, given.epochs, given.seeds)
-    )
-    line(
-        "stack, one member per core, bfloat16",
-        stack_rate(x, y, given.seeds, given.epochs, precision="bfloat16"),
-    )
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    programs: dict[str, Callable[[], float]] = {
+        "fp32 product peak": gemm_peak,
+        "Lightning Trainer and DataLoader per seed": lambda: lightning_rate(x, y),
+        "stack, one member per core": lambda: stack_rate(x, y, given.seeds, given.epochs),
+        "stack, all members in one batched product": lambda: stack_rate(
+            x, y, given.seeds, given.epochs, given.seeds
+        ),
+        "stack, one member per core, bfloat16": lambda: stack_rate(
+            x, y, given.seeds, given.epochs, precision="bfloat16"
+        ),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(given.rounds):
+        for name, program in programs.items():
+            rates[name].append(program())
+    peaks = rates.pop("fp32 product peak")
+    obvious = rates["Lightning Trainer and DataLoader per seed"]
+    print(f"{torch.get_num_threads()} cores, fp32 product peak {median(peaks) / 1e9:.0f} GFLOP/s")
+    print(f"{layout.parameters:,} parameters, {flops / 1e6:.2f} MFLOP per member-sample ('of peak');")
+    print("the last column counts 6 x parameters, as is usual, though nobody needs the input's gradient\n")
+    print(f"{'program':44s} {'samples/s':>10s} {'times':>6s} {'of peak':>8s} {'6 x parameters':>15s}")
+    for name, found in rates.items():
+        times = median(rate / base for rate, base in zip(found, obvious, strict=True))
+        share = median(rate / peak for rate, peak in zip(found, peaks, strict=True))
+        usual = 6 * layout.parameters * share
+        print(f"{name:44s} {median(found):10,.0f} {times:6.2f} {flops * share:8.0%} {usual:15.0%}")
 
     state = 4 * layout.parameters * given.seeds * 4 / 2**20
     data = x.numel() * 4 / 2**20

@@ -90,7 +90,7 @@ class Crop(Section):
     margin: Annotated[float, Field(ge=0, le=2)]
     align: Literal["none", "eyes"]
     faces: Literal["largest", "reject"]
-    format: Literal["png", "jpeg"]
+    format: Literal["webp", "png", "jpeg"]
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     max_pixels: Positive
     thresholds: Thresholds
@@ -191,6 +191,7 @@ class Augment(Section):
     max_similarity: Annotated[float, Field(ge=-1, le=1)]
     max_tries: Positive
     calibration_faces: Positive
+    pictures: Annotated[str, Field(min_length=1)] | None
 
     @model_validator(mode="after")
     def _limits_are_in_order(self) -> "Augment":

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ def augmented_blocks(
 ) -> Iterator[pa.Table]:
     """Kept pictures as rows that inherit target, split and groups from their parents, a block at a time."""
     row_of = {face: row for row, face in enumerate(parents["face_id"].to_pylist())}
+    no_image = np.empty((0, 0, 3), np.uint8)
     waiting: list[Kept] = []
 
     def block() -> pa.Table:
@@ -43,7 +45,7 @@ def augmented_blocks(
         return with_vectors(inherited, np.stack([one.vector for one in waiting])).cast(schema)
 
     for face in kept:
-        waiting += face
+        waiting += [replace(one, image=no_image) for one in face]  # a block of pictures would be a gigabyte
         if len(waiting) >= ROW_GROUP_ROWS:
             yield block()
             waiting = []

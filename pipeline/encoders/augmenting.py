@@ -8,8 +8,9 @@ they finish changes a byte of the result.
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,6 +22,8 @@ from pipeline.encoders.stored import StoredEncoders
 # Faces whose pictures are being drawn or encoded, and pictures encoded together.
 WINDOW = 128
 GROUP = 128
+# Groups of pictures that wait for the encoder.
+AHEAD = 2
 
 How = TypeVar("How")
 Draw = Callable[[Images, Sequence[tuple[How, int]]], Images]
@@ -112,6 +115,26 @@ class _Work(Generic[How]):
     keys: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class _Drawing(Generic[How]):
+    """A face's pictures on their way: the operations' names, and the pictures once they are drawn."""
+
+    work: _Work[How]
+    names: list[str]
+    images: Future[Images]
+
+
+@dataclass(frozen=True)
+class _Group(Generic[How]):
+    """Drawn pictures with their keys, by drawing; and those that differ, stacked for the encoder."""
+
+    drawings: Sequence[_Drawing[How]]
+    drawn: list[Images]
+    keys: list[list[str]]
+    different: list[str]
+    pixels: Images
+
+
 def augment_faces(
     faces: Iterable[Face[How]],
     draw: Draw[How],
@@ -142,7 +165,8 @@ def augment_faces(
     tally
         Counts what happens; `unfilled` has the slots that stay empty, by face_id.
     """
-    queue: deque[tuple[_Work[How], list[tuple[str, How, int]], Future[Images]]] = deque()
+    queue: deque[_Drawing[How]] = deque()
+    prepared: deque[Future[_Group[How]]] = deque()
     order: deque[_Work[How]] = deque()
     done: set[int] = set()
     source = iter(faces)
@@ -150,7 +174,8 @@ def augment_faces(
     def submit(work: _Work[How]) -> None:
         attempts = [work.face.attempt(slot, work.tried) for slot in work.pending]
         ways = [(how, seed) for _, how, seed in attempts]
-        queue.append((work, attempts, workers.submit(draw, work.face.image, ways)))
+        names = [name for name, _, _ in attempts]
+        queue.append(_Drawing(work, names, workers.submit(draw, work.face.image, ways)))
 
     def admit() -> None:
         while len(order) < WINDOW and (face := next(source, None)) is not None:
@@ -159,41 +184,58 @@ def augment_faces(
             submit(work)
 
     admit()
-    while queue:
-        group = []
-        pictures = 0
-        while queue and pictures < GROUP:
-            work, attempts, future = queue.popleft()
-            images = future.result()
-            group.append((work, attempts, images))
-            pictures += len(images)
-        for work in _settle(group, vectors, (min_similarity, max_similarity), tally):
-            if work.pending and work.tried < max_tries:
-                submit(work)
-            else:
-                tally.unfilled[work.face.face_id] += len(work.pending)
-                done.add(id(work))
-        while order and id(order[0]) in done:
-            work = order.popleft()
-            done.discard(id(work))
-            yield [work.kept[slot] for slot in sorted(work.kept)]
-        admit()
+    with ThreadPoolExecutor(1) as ahead:
+        while queue or prepared:
+            while queue and len(prepared) < AHEAD:
+                prepared.append(ahead.submit(_prepare, _next_group(queue)))
+            group = prepared.popleft().result()
+            if queue:  # waits for drawings and hashes them while this thread encodes
+                prepared.append(ahead.submit(_prepare, _next_group(queue)))
+            for work in _settle(group, vectors, (min_similarity, max_similarity), tally):
+                if work.pending and work.tried < max_tries:
+                    submit(work)
+                else:
+                    tally.unfilled[work.face.face_id] += len(work.pending)
+                    done.add(id(work))
+            while order and id(order[0]) in done:
+                work = order.popleft()
+                done.discard(id(work))
+                yield [work.kept[slot] for slot in sorted(work.kept)]
+            admit()
+
+
+def _next_group(queue: deque[_Drawing[How]]) -> list[_Drawing[How]]:
+    """The oldest drawings, until they make `GROUP` pictures."""
+    group: list[_Drawing[How]] = []
+    pictures = 0
+    while queue and pictures < GROUP:
+        group.append(queue.popleft())
+        pictures += len(group[-1].names)
+    return group
+
+
+def _prepare(drawings: Sequence[_Drawing[How]]) -> _Group[How]:
+    """Wait until pictures are drawn, and say which of them are different."""
+    drawn = [drawing.images.result() for drawing in drawings]
+    keys = [[picture_key(image) for image in images] for images in drawn]
+    pairs = (zip(some, images, strict=True) for some, images in zip(keys, drawn, strict=True))
+    different = dict(chain.from_iterable(pairs))
+    return _Group(drawings, drawn, keys, list(different), np.stack(list(different.values())))
 
 
 def _settle(
-    group: Sequence[tuple[_Work[How], list[tuple[str, How, int]], Images]],
-    vectors: StoredEncoders,
-    limits: tuple[float, float],
-    tally: Tally,
+    group: _Group[How], vectors: StoredEncoders, limits: tuple[float, float], tally: Tally
 ) -> Iterator[_Work[How]]:
     """Encode a group's pictures and decide on each; yield its faces with what is still pending."""
-    images = {picture_key(image): image for _, _, drawn in group for image in drawn}
-    encoded = dict(zip(images, vectors(list(images), np.stack(list(images.values()))), strict=True))
-    for work, attempts, drawn in group:
+    encoded = dict(zip(group.different, vectors(group.different, group.pixels), strict=True))
+    for drawing, images, keys in zip(group.drawings, group.drawn, group.keys, strict=True):
+        work = drawing.work
+        found = np.stack([encoded[key] for key in keys])
+        similarities = cosine(np.broadcast_to(work.face.vector, found.shape), found)
         still_pending = []
-        for slot, (operation, _, _), image in zip(work.pending, attempts, drawn, strict=True):
-            key = picture_key(image)
-            similarity = float(cosine(work.face.vector[None], encoded[key][None])[0])
+        for slot, operation, image, key, vector, similarity in zip(
+            work.pending, drawing.names, images, keys, found, similarities.tolist(), strict=True
+        ):
             reason = _reason(similarity, limits, key in work.keys)
             if reason:
                 tally.rejected[operation, reason] += 1
@@ -201,7 +243,7 @@ def _settle(
             else:
                 tally.kept[operation] += 1
                 work.keys.add(key)
-                work.kept[slot] = Kept(key, work.face.face_id, operation, image, encoded[key], similarity)
+                work.kept[slot] = Kept(key, work.face.face_id, operation, image, vector, similarity)
         work.pending = still_pending
         work.tried += 1
         yield work

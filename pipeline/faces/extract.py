@@ -4,7 +4,6 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +12,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.errors import UserError
-from pipeline.faces import crops, detectors, quality
+from pipeline.faces import crops, detectors, quality, shards
 from pipeline.faces.detectors import Box, Detector, Pixels
 from pipeline.faces.images import MAX_PIXELS, ImageRejected, decode, read_file
 from pipeline.faces.landmarks import Points, landmarks5
 from pipeline.faces.quality import Quality, Thresholds
 
 NO_LIMITS = Thresholds()
-CHOICES = {"align": ("none", "eyes"), "faces": ("largest", "reject"), "format": ("png", "jpeg")}
+CHOICES = {"align": ("none", "eyes"), "faces": ("largest", "reject"), "format": tuple(shards.EXTENSIONS)}
 RANGES: dict[str, tuple[float, float]] = {
     "size": (32, 1024),
     "margin": (0, 2),
@@ -48,7 +47,7 @@ class Settings:
     faces
         Of several: `largest`, or `reject` the picture.
     format, jpeg_quality
-        `png` (lossless) or `jpeg` with a quality from 1 to 100.
+        `webp` or `png` (both lossless), or `jpeg` with a quality from 1 to 100.
     thresholds
         Limits of quality.
     max_pixels
@@ -61,7 +60,7 @@ class Settings:
     margin: float = 0.25
     align: str = "none"
     faces: str = "largest"
-    format: str = "png"
+    format: str = "webp"
     jpeg_quality: int = 95
     thresholds: Thresholds = NO_LIMITS
     max_pixels: int = MAX_PIXELS
@@ -159,18 +158,6 @@ def _box_of(crop: Pixels, margin: float) -> Pixels:
     return crop[inset : len(crop) - inset, inset : len(crop) - inset]
 
 
-def encode(pixels: Pixels, format: str, jpeg_quality: int) -> bytes:
-    """A crop as the bytes of a PNG or a JPEG; the same pixels give the same bytes."""
-    buffer = BytesIO()
-    picture = Image.fromarray(pixels)
-    if format == "png":
-        # Level 1 takes a quarter of the default level's time; photographs come out an eighth larger.
-        picture.save(buffer, "PNG", compress_level=1)
-    else:
-        picture.save(buffer, "JPEG", quality=jpeg_quality, subsampling=0)
-    return buffer.getvalue()
-
-
 def crop_id(image: bytes, landmarks: npt.NDArray[np.float32]) -> str:
     """What a crop's vectors are filed under: the sha256 of its bytes and its landmarks, as hex."""
     return hashlib.sha256(image + np.ascontiguousarray(landmarks, dtype="<f4").tobytes()).hexdigest()
@@ -214,11 +201,11 @@ def crop_file(task: tuple[str, str], root: Path, settings: Settings) -> dict[str
         raise
     except Exception as error:  # noqa: BLE001 - one odd file must not end the work on all others
         return Rejection("failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}")
-    image = encode(face.pixels, settings.format, settings.jpeg_quality)
+    image = shards.encode(face.pixels, settings.format, settings.jpeg_quality)
     return {
         "face_id": face_id,
         "crop_id": crop_id(image, face.landmarks),
-        "image": {"bytes": image, "path": f"{face_id}.{'png' if settings.format == 'png' else 'jpg'}"},
+        "image": {"bytes": image, "path": f"{face_id}.{shards.EXTENSIONS[settings.format]}"},
         "landmarks": face.landmarks.ravel(),
         "box": np.array(face.box, dtype=np.float32),
         "detector": face.detector,

@@ -36,6 +36,27 @@ SCHEMA = pa.schema(
 )
 
 
+EXTENSIONS = {"webp": "webp", "png": "png", "jpeg": "jpg"}
+
+
+def encode(pixels: npt.NDArray[np.uint8], format: str, jpeg_quality: int = 95) -> bytes:
+    """A picture, (H, W, 3) uint8, as the bytes of a file; the same pixels give the same bytes.
+
+    `webp` is lossless and, at its quickest setting, a sixth smaller than the quickest PNG, written in two
+    thirds of the time and read in less.
+    """
+    buffer = BytesIO()
+    picture = Image.fromarray(pixels)
+    if format == "webp":
+        picture.save(buffer, "WEBP", lossless=True, method=0, quality=0)
+    elif format == "png":
+        # Level 1 takes a quarter of the default level's time; photographs come out an eighth larger.
+        picture.save(buffer, "PNG", compress_level=1)
+    else:
+        picture.save(buffer, "JPEG", quality=jpeg_quality, subsampling=0)
+    return buffer.getvalue()
+
+
 def path_of(folder: Path, number: int) -> Path:
     """Where a shard lies."""
     return folder / f"{number:05d}.parquet"
@@ -100,7 +121,9 @@ def arrays(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np
         (N, 5, 2) float32, crop pixels.
     """
     encoded = batch.column("image").field("bytes")
-    pixels = [np.asarray(Image.open(BytesIO(value.as_py()), formats=("PNG", "JPEG"))) for value in encoded]
+    pixels = [
+        np.asarray(Image.open(BytesIO(value.as_py()), formats=("WEBP", "PNG", "JPEG"))) for value in encoded
+    ]
     images = np.stack(pixels) if pixels else np.empty((0, 0, 0, 3), dtype=np.uint8)
     flat = batch.column("landmarks").flatten().to_numpy()
     return images, flat.reshape(-1, 5, 2)

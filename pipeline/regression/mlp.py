@@ -16,6 +16,10 @@ ALIGNMENT = 16
 _GLOBAL_GENERATOR = threading.Lock()
 
 
+Layer = tuple[Tensor, Tensor]
+"""Views of weights (members, in, out) and biases (members, 1, out)."""
+
+
 class MLP(nn.Module):
     """Linear layers with ReLU between them, and dropout after each ReLU where it is asked for.
 
@@ -98,7 +102,7 @@ class Layout:
     def _layers(self) -> list[tuple[int, int]]:
         return list(pairwise(self.widths))
 
-    def unpack(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def unpack(self, rows: Tensor) -> list[Layer]:
         """Views of rows (members, row), per layer: weights (members, in, out), biases (members, 1, out)."""
         layers, start = [], 0
         for before, after in self._layers():

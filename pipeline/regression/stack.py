@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.losses.base import Loss
 from pipeline.regression.data import Faces
-from pipeline.regression.mlp import Layout
+from pipeline.regression.mlp import Layer, Layout
 
 EVALUATION_ROWS = 1024
 """Faces per block outside training; fixed, since the rounding of a product depends on its shape."""
@@ -23,6 +23,7 @@ class Workspace:
     def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
         self.layout, self.dtype, self.device = layout, dtype, device
         self._buffers: dict[tuple[str, int, tuple[int, ...]], Tensor] = {}
+        self._layers: dict[tuple[str, int], list[Layer]] = {}
 
     def take(self, name: str, members: int, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """A zeroed buffer (members, *shape) on first use, the same memory with its contents later."""
@@ -30,6 +31,13 @@ class Workspace:
         if key not in self._buffers:
             self._buffers[key] = torch.zeros(members, *shape, dtype=dtype or self.dtype, device=self.device)
         return self._buffers[key]
+
+    def layers(self, name: str, members: int) -> list[Layer]:
+        """The layers of the buffer (members, row) of that name: views made once, not in every step."""
+        key = (name, members)
+        if key not in self._layers:
+            self._layers[key] = self.layout.unpack(self.take(name, members, self.layout.row))
+        return self._layers[key]
 
 
 class SeedStack:
@@ -65,6 +73,7 @@ class SeedStack:
     ) -> None:
         self.layout = layout
         self.rows = rows
+        self.layers = layout.unpack(rows)
         self.dropout = dropout
         self.generators = list(generators)
         self.parameters = [nn.Parameter(row) for row in rows]
@@ -72,6 +81,7 @@ class SeedStack:
     def keep(self, which: Sequence[int]) -> None:
         """Drop all members but these: their tensors shrink, and no arithmetic is spent on the others."""
         self.rows = self.rows[list(which)]
+        self.layers = self.layout.unpack(self.rows)
         self.parameters = [self.parameters[k] for k in which]
         if self.generators:
             self.generators = [self.generators[k] for k in which]
@@ -104,10 +114,10 @@ class SeedStack:
             Losses (members,), and gradients (members, row) in float32, valid until the next call.
         """
         members, size = batch.shape
-        computed = self.rows
-        if space.dtype != computed.dtype:
-            computed = space.take("rows", members, self.layout.row).copy_(computed)
-        layers = self.layout.unpack(computed)
+        layers = self.layers
+        if space.dtype != self.rows.dtype:
+            space.take("rows", members, self.layout.row).copy_(self.rows)
+            layers = space.layers("rows", members)
         hidden = [space.take("activation0", members, size, self.layout.widths[0])]
         torch.index_select(faces.vectors, 0, batch.flatten(), out=hidden[0].flatten(0, 1))
         for depth, (weight, bias) in enumerate(layers, start=1):
@@ -126,7 +136,7 @@ class SeedStack:
         delta = delta.to(space.dtype)
 
         gradients = space.take("gradient", members, self.layout.row)
-        parts = self.layout.unpack(gradients)
+        parts = space.layers("gradient", members)
         for depth in reversed(range(len(layers))):
             weight_part, bias_part = parts[depth]
             torch.bmm(hidden[depth].transpose(1, 2), delta, out=weight_part)

@@ -9,6 +9,7 @@ from pipeline.reports.charts import Axis, Bars, Chart, Dots, Intervals, Line, St
 from pipeline.reports.curves import quartiles
 from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.interactive import plotly_json
+from pipeline.reports.page import Picture
 from pipeline.reports.png import png
 from pipeline.reports.results import Results
 from pipeline.reports.settings import policy_title
@@ -23,13 +24,14 @@ PAPER = {
 }
 
 
-def write(charts: Sequence[Chart], folder: Path) -> None:
-    """Write each chart as {name}.png and as {name}.json (Plotly)."""
-    for chart in charts:
-        with atomic_file(folder / f"{chart.name}.png") as file:
-            file.write(png(chart))
-        with atomic_file(folder / f"{chart.name}.json") as file:
-            file.write(plotly_json(chart).encode() + b"\n")
+def write(shown: Sequence[Chart | Picture], folder: Path) -> None:
+    """Write each as {name}.png, and each chart as {name}.json (Plotly) too."""
+    for one in shown:
+        with atomic_file(folder / f"{one.name}.png") as file:
+            file.write(one.png if isinstance(one, Picture) else png(one))
+        if isinstance(one, Chart):
+            with atomic_file(folder / f"{one.name}.json") as file:
+                file.write(plotly_json(one).encode() + b"\n")
 
 
 def distributions(evaluation: Evaluation, policy: str) -> Chart:

@@ -35,12 +35,26 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A PNG as it is: `name` is its file's, `alt` says in words what it shows."""
+
+    name: str
+    title: str
+    alt: str
+    png: bytes
+    caption: str = ""
+
+
+Block = Table | Chart | Text | Picture
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page: an introduction of one paragraph, then blocks in order."""
 
     title: str
     intro: str = ""
-    blocks: tuple[Table | Chart | Text, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -124,13 +138,15 @@ def packed_plotly() -> str:
     return base64.b64encode(gzip.compress(source, compresslevel=9, mtime=0)).decode()
 
 
-def block_of(block: Table | Chart | Text) -> dict[str, Any]:
+def block_of(block: Block) -> dict[str, Any]:
     """A block as the template takes it."""
     match block:
         case Table():
             return {"kind": "table", "table": block}
         case Text():
             return {"kind": "text", "title": block.title, "text": block.text}
+        case Picture():
+            return {"kind": "picture", **vars(block), "png": base64.b64encode(block.png).decode()}
         case Chart():
             # Nothing in a chart's data may end the script element that holds it.
             data = plotly_json(block).replace("<", "\\u003c")

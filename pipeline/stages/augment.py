@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pipeline.encoders.stored import StoredEncoders
 from pipeline.faces import shards
 from pipeline.faces.augmentation import TABLE_1, Attempts, Operation, draw
 from pipeline.faces.balance import chosen, plan
+from pipeline.faces.keeping import PictureShards, kept_in
 from pipeline.params import Params
 from pipeline.progress import track
 from pipeline.stages import files
@@ -49,7 +51,7 @@ def run(params: Params, workers: int) -> Summary:
     chains = alone if wanted.apply == "alone" else [tuple(operations)]
     tally = Tally()
     limits = (wanted.min_similarity, wanted.max_similarity)
-    settings = {"augment": wanted.model_dump(), "seed": params.seed}
+    settings = {"augment": wanted.model_dump(exclude={"pictures"}), "seed": params.seed}
     if not any(slots.values()):
         write_batches([], files.AUGMENTED, schema, PRODUCER, settings)
         write_table(calibration_table([], limits, TABLE_1), files.CALIBRATION, PRODUCER, settings)
@@ -94,8 +96,10 @@ def run(params: Params, workers: int) -> Summary:
             *limits,
             wanted.max_tries,
         )
-        blocks = augmented_blocks(track(kept, "augmenting", len(wishes)), training, schema)
-        rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
+        with kept_in(None if wanted.pictures is None else Path(wanted.pictures), settings) as pictures:
+            shown = with_pictures(track(kept, "augmenting", len(wishes)), pictures)
+            blocks = augmented_blocks(shown, training, schema)
+            rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
     vectors.compact()
     balance = balance_table(owed.bins, face_ids, owed.slots, tally)
     write_table(calibration, files.CALIBRATION, PRODUCER, settings)
@@ -111,6 +115,15 @@ def run(params: Params, workers: int) -> Summary:
         **unfilled,
         "precision": " ".join(sentences),
     }
+
+
+def with_pictures(faces: Iterator[list[Kept]], pictures: PictureShards | None) -> Iterator[list[Kept]]:
+    """The same, while their pictures are kept on disk, where that was asked for."""
+    for face in faces:
+        if pictures is not None:
+            for one in face:
+                pictures.add(one.key, one.parent_id, one.operation, one.similarity, one.image)
+        yield face
 
 
 def stream(

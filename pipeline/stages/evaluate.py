@@ -2,7 +2,7 @@
 
 from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
-from pipeline.reports import summary, table, tables
+from pipeline.reports import augmentation, summary, table, tables
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.results import read
 from pipeline.reports.settings import Settings
@@ -29,6 +29,9 @@ def run(params: Params, workers: int) -> Summary:
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     evaluation = evaluate(results, Settings(seed=params.seed, **wanted))
     empty_folder(files.TABLES)
-    table.write(tables.all_tables(evaluation), files.TABLES)
+    augmented = augmentation.tables(
+        read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target
+    )
+    table.write([*tables.all_tables(evaluation), *augmented], files.TABLES)
     write_json(summary.metrics(evaluation), files.METRICS)
     return summary.headlines(evaluation)

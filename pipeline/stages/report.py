@@ -1,10 +1,13 @@
 """Stage report: the figures and the page."""
 
 from pipeline import params as parameters
+from pipeline.faces.augmentation import Operation
+from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import figures, page
+from pipeline.reports import figures, gallery, page
 from pipeline.reports.evaluation import evaluate
+from pipeline.reports.page import Picture, Section
 from pipeline.reports.provenance import provenance
 from pipeline.reports.results import read, with_seconds
 from pipeline.reports.sections import build_page
@@ -22,8 +25,10 @@ def run(params: Params, workers: int) -> Summary:
     results = with_seconds(results, files.LOGS)
     evaluation = evaluate(results, Settings(seed=params.seed, **wanted, **params.report.model_dump()))
     charts = figures.all_charts(results, evaluation)
+    augmented = augmentation_section(params)
+    pictures = [block for section in augmented for block in section.blocks if isinstance(block, Picture)]
     empty_folder(files.FIGURES)
-    figures.write(charts, files.FIGURES)
+    figures.write([*charts, *pictures], files.FIGURES)
     content = build_page(
         results,
         evaluation,
@@ -31,6 +36,22 @@ def run(params: Params, workers: int) -> Summary:
         rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
+        more=augmented,
     )
     page.write(content, files.PAGE)
-    return {"figures": len(charts), "sections": len(content.sections), "page": str(files.PAGE)}
+    return {
+        "figures": len(charts) + len(pictures),
+        "sections": len(content.sections),
+        "page": str(files.PAGE),
+    }
+
+
+def augmentation_section(params: Params) -> list[Section]:
+    """What augmentation did, with examples drawn anew; nothing where nothing was augmented."""
+    measured = read_table(files.CALIBRATION).to_pandas()
+    if measured.empty:
+        return []
+    operations = [Operation(**operation.model_dump()) for operation in params.augment.operations]
+    picture = gallery.examples(portrait(), examples(operations, params.seed))
+    ages = read_table(files.BALANCE).to_pandas()
+    return [gallery.section(measured, ages, picture, params.report.target)]

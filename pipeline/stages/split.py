@@ -2,20 +2,22 @@
 
 from collections import Counter
 
-import pyarrow as pa
-
 from pipeline.datasets.splits import split
+from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.rejects import Rejects, combine
 from pipeline.stages import files
+from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
 from pipeline.tables import only, read_folder, read_table, write_table
 
 
 def run(params: Params, workers: int) -> Summary:
     """Split the faces that have a crop or a vector; gather everything left out so far in one table."""
-    present = [read_folder(files.CROPS, ["face_id"]), read_table(files.READY_VECTORS, ["face_id"])]
-    usable = pa.concat_tables([table for table in present if table is not None])
+    ready = ready_vectors()
+    usable = read_folder(files.CROPS, ["face_id"]) if ready is None else ready
+    if usable is None:
+        raise UserError(f"no face is left to split: {files.CROP_REJECTS} says why")
     rejects = Rejects()
     settings = params.split.model_dump()
     splits = split(

@@ -22,7 +22,8 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.faces import cropping, shards
 from pipeline.faces.cropping import crop_faces
-from pipeline.faces.extract import Settings, encode
+from pipeline.faces.extract import Settings
+from pipeline.faces.shards import encode
 from pipeline.rejects import Rejects
 from pipeline.tables import producer_of
 
@@ -291,7 +292,7 @@ def test_shards_of_large_crops_hold_fewer_faces(size: int, faces: int, tmp_path:
 
 def test_no_encoded_crop_exceeds_what_the_plan_allows_for() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    for kind in ("png", "jpeg"):
+    for kind in ("webp", "png", "jpeg"):
         assert len(encode(noise, kind, 100)) < cropping.largest_row(224) - 2000
 
 

@@ -10,10 +10,11 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.faces import extract as module
 from pipeline.faces.detectors import build
-from pipeline.faces.extract import Rejection, Settings, crop_file, crop_id, encode, extract
+from pipeline.faces.extract import Rejection, Settings, crop_file, crop_id, extract
 from pipeline.faces.images import ImageRejected
 from pipeline.faces.landmarks import landmarks5
 from pipeline.faces.quality import Thresholds, pose
+from pipeline.faces.shards import encode
 
 Pixels = npt.NDArray[np.uint8]
 HOG = ("dlib_hog",)
@@ -110,10 +111,12 @@ def test_a_blurred_picture_is_less_sharp(portrait: Pixels) -> None:
     )
 
 
-def test_png_keeps_every_pixel_and_jpeg_is_smaller(portrait: Pixels) -> None:
-    lossless, lossy = encode(portrait, "png", 95), encode(portrait, "jpeg", 95)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(lossless))), portrait)
-    assert len(lossy) < len(lossless) / 2
+def test_webp_and_png_keep_every_pixel_and_jpeg_is_smaller(portrait: Pixels) -> None:
+    webp, png, lossy = (encode(portrait, kind, 95) for kind in ("webp", "png", "jpeg"))
+    for lossless in (webp, png):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(lossless))), portrait)
+    assert len(webp) < len(png)
+    assert len(lossy) < len(webp) / 2
     assert len(encode(portrait, "jpeg", 50)) < len(lossy)
     assert Image.open(io.BytesIO(lossy)).format == "JPEG"
 
@@ -163,7 +166,7 @@ def test_an_unforeseen_failure_costs_one_file_and_is_named(
     [
         ({"align": "nose"}, "align is 'nose': choose one of none, eyes"),
         ({"faces": "all"}, "faces is 'all': choose one of largest, reject"),
-        ({"format": "gif"}, "format is 'gif': choose one of png, jpeg"),
+        ({"format": "gif"}, "format is 'gif': choose one of webp, png, jpeg"),
         ({"size": 8}, "size is 8: it must be between 32 and 1,024"),
         ({"margin": -0.5}, "margin is -0.5: it must be between 0 and 2"),
         ({"margin": float("nan")}, "margin is nan: it must be between 0 and 2"),

@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import params
+from pipeline.encoders.augmented import calibration_table
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.regression.members import Members
@@ -51,6 +52,8 @@ def write_inputs() -> None:
     augmented = augmented.append_column("operation", pa.array(["flip"] * AUGMENTED))
     augmented = augmented.append_column("similarity", pa.array([0.8] * AUGMENTED))
     write_table(augmented, files.AUGMENTED, "vec2age augment")
+    write_table(calibration_table([], (0.6, 0.98), {}), files.CALIBRATION, "vec2age augment")
+    write_table(pa.table({"bin": pa.array([], pa.int64())}), files.BALANCE, "vec2age augment")
     rejects = Rejects()
     rejects.add(stage="crop", reason="no_face", detail="none was found", path="x.jpg")
     write_table(rejects.table(), files.REJECTS, "vec2age split")

@@ -1,0 +1,113 @@
+"""Augmented pictures kept on disk, packed in Parquet shards like the crops: the paper's offline manner."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UserError
+from pipeline.faces import shards
+from pipeline.tables import atomic_file, parquet_options, with_producer
+
+ROWS_PER_GROUP = 128
+MAX_SHARD_BYTES = 500_000_000
+SCHEMA = pa.schema(
+    [
+        pa.field("face_id", pa.string(), nullable=False),
+        pa.field("parent_id", pa.string(), nullable=False),
+        pa.field("operation", pa.string(), nullable=False),
+        pa.field("similarity", pa.float64(), nullable=False),
+        shards.SCHEMA.field("image"),
+    ],
+    metadata=shards.SCHEMA.metadata,
+)
+
+
+class PictureShards:
+    """A folder of shards that pictures are added to, one at a time, in constant memory.
+
+    Parameters
+    ----------
+    folder
+        Where 00000.parquet, 00001.parquet, ... are written. Shards of an earlier run are removed; a folder
+        that holds anything else is refused.
+    settings
+        What made the pictures, for the shards' metadata.
+
+    Raises
+    ------
+    UserError
+        The folder holds something that is not such a shard.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        strangers = (
+            [p for p in folder.iterdir() if not shards.NAME.fullmatch(p.name)] if folder.is_dir() else []
+        )
+        if strangers:
+            raise UserError(f"{strangers[0]} is not a shard of pictures: name a folder of their own for them")
+        shutil.rmtree(folder, ignore_errors=True)
+        self.folder = folder
+        self.schema = with_producer(SCHEMA, "vec2age augment", settings)
+        self.rows: list[dict[str, Any]] = []
+        self.bytes = 0
+        self.count = 0
+        self.open = contextlib.ExitStack()
+        self.writer: pq.ParquetWriter | None = None
+
+    def add(
+        self, face_id: str, parent_id: str, operation: str, similarity: float, image: npt.NDArray[np.uint8]
+    ) -> None:
+        """Add one picture, (H, W, 3) uint8, without loss."""
+        picture = {"bytes": shards.encode(image, "webp"), "path": None}
+        row = {"face_id": face_id, "parent_id": parent_id, "operation": operation, "similarity": similarity}
+        self.rows.append({**row, "image": picture})
+        self.bytes += len(picture["bytes"] or b"")
+        if len(self.rows) == ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self.rows:
+            return
+        if self.writer is None:
+            file = self.open.enter_context(atomic_file(shards.path_of(self.folder, self.count)))
+            writer = pq.ParquetWriter(file, self.schema, **parquet_options(self.schema))
+            self.writer = self.open.enter_context(writer)
+            self.count += 1
+        self.writer.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
+        self.rows = []
+        if self.bytes > MAX_SHARD_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        self.open.close()
+        self.writer, self.bytes = None, 0
+
+    def __enter__(self) -> "PictureShards":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._flush()
+            self._close()
+        else:
+            self.open.__exit__(kind, error, trace)
+
+
+@contextlib.contextmanager
+def kept_in(folder: Path | None, settings: Mapping[str, Any]) -> Iterator[PictureShards | None]:
+    """Shards in a folder, or None where no folder is named."""
+    if folder is None:
+        yield None
+        return
+    with PictureShards(folder, settings) as pictures:
+        yield pictures

@@ -1,0 +1,48 @@
+import io
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pipeline.reports import augmentation, gallery
+from pipeline.reports.page import Page, Picture, render
+
+MEASURED = pd.DataFrame(
+    {
+        "operation": ["flip", "rotation(max_left=25,max_right=25)"],
+        "count": [500, 500],
+        "mean": [0.95, 0.7],
+        "std": [0.01, 0.1],
+        "p5": [0.9, 0.5],
+        "median": [0.95, 0.7],
+        "p95": [0.97, 0.9],
+        "kept": [1.0, 0.8],
+        "table_1": [0.8599, 0.6656],
+    }
+)
+AGES = pd.DataFrame({"bin": [1, 2], "originals": [3, 5], "augmented": [2, 0], "unfilled": [0, 0], "total": 5})
+
+
+def pictures() -> Picture:
+    rng = np.random.default_rng(0)
+    original, one, other = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    return gallery.examples(original, {"flip": one, "rotation(max_left=25,max_right=25)": other})
+
+
+def test_the_gallery_shows_the_original_and_one_picture_of_each_operation() -> None:
+    shown = pictures()
+    assert "2 augmentation operations" in shown.alt
+    assert Image.open(io.BytesIO(shown.png)).size[0] > 400
+    assert shown == pictures(), "the same bytes again"
+
+
+def test_the_section_puts_similarities_beside_the_papers_and_names_what_was_not_filled() -> None:
+    text = render(Page("t", sections=[gallery.section(MEASURED, AGES, pictures(), "age")]))
+    for expected in ("0.8599", "0.6656", "0.9500", "80%", "not filled", 'id="figure-augmentation"'):
+        assert expected in text
+
+
+def test_the_tables_keep_their_names_for_csv_and_vanish_where_nothing_was_augmented() -> None:
+    tables = augmentation.tables(MEASURED, AGES, "age")
+    assert [table.name for table in tables] == ["augmentation", "augmentation_balance"]
+    assert augmentation.tables(MEASURED.iloc[:0], AGES.iloc[:0], "age") == []
