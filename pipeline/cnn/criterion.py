@@ -97,8 +97,10 @@ class Criterion(nn.Module):
         if self.span is not None:
             return None
         mean, spread = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-6)
-        # Outputs of the Poisson loss are logarithms.
-        if not torch.equal(self.loss.prediction(torch.ones(1)), torch.ones(1)):
+        # Outputs of the Poisson loss are logarithms by default.
+        if not isinstance(self.loss, LabelledLoss) and not torch.equal(
+            self.loss.prediction(torch.ones(1)), torch.ones(1)
+        ):
             mean, spread = mean.log(), spread / mean
         return mean.tolist(), spread.tolist()
 

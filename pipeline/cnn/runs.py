@@ -254,7 +254,7 @@ def train_member(
                 plan.recipe,
                 seed=seed,
                 checkpoints=checkpoints,
-                identity=identity_of(plan, faces, pixels, seed, machine),
+                identity=identity_of(plan, network, faces, pixels, seed, machine),
                 machine=machine,
                 on_epoch=lambda row: progress.update(task, completed=int(row["epoch"])),
             )
@@ -265,14 +265,16 @@ def train_member(
     return Member(fitted, architecture, criterion)
 
 
-def identity_of(plan: Plan, faces: Labelled, pixels: Pixels, seed: int, machine: Machine) -> str:
+def identity_of(
+    plan: Plan, network: FaceNetwork, faces: Labelled, pixels: Pixels, seed: int, machine: Machine
+) -> str:
     """Text that is the same for the same run: settings, faces, pictures, precision, threads."""
     people = hashlib.sha256("\n".join(faces.face_ids).encode())
     people.update("\n".join(faces.split).encode())
     people.update(faces.targets.numpy().tobytes() + faces.weights.numpy().tobytes())
     described = {
         **{key: value for key, value in asdict(plan).items() if key != "within"},
-        "precision": lightning_precision(plan.recipe.precision),
+        "precision": lightning_precision(plan.recipe.precision, network),
         "faces": people.hexdigest(),
         "pixels": pixels.path.name,
         "seed": seed,
@@ -310,7 +312,7 @@ def predict(
     """Predictions for all faces, in the precision that the network was chosen in."""
     on_gpu = torch.cuda.is_available() and machine.accelerator in ("auto", "gpu", "cuda")
     device = torch.device("cuda" if on_gpu else "cpu")
-    half = lightning_precision(plan.recipe.precision) == "bf16-mixed"
+    half = lightning_precision(plan.recipe.precision, network) == "bf16-mixed"
     data = FaceData(Faces(pixels, faces.targets, faces.weights), plan.look.size)
     batches = loader(data, EpochOrder(len(data), None), PREDICT_BATCH, 0)
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -145,11 +145,12 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     recipe = replace(RECIPE, **{"epochs": 5, **changes})
+    beside = replace(ALONE, loaders=1)
     whole = trained(tmp_path / "a", recipe)
-    interrupted(tmp_path / "b", 2, recipe)
+    interrupted(tmp_path / "b", 2, recipe, machine=beside)
     assert (tmp_path / "b" / "checkpoints" / LAST).exists()
     seen: list[Row] = []
-    resumed = trained(tmp_path / "b", recipe, network=network(9), on_epoch=seen.append)
+    resumed = trained(tmp_path / "b", recipe, network=network(9), on_epoch=seen.append, machine=beside)
     assert seen[0]["epoch"] == 3, "the first two epochs are not trained again"
     assert resumed.history == whole.history
     assert resumed.best_epoch == whole.best_epoch
