@@ -470,6 +470,7 @@ class Report(Section):
 
     target: Annotated[str, Field(min_length=1)]
     unit: Annotated[str, Field(min_length=1)]
+    faces: list[str]
 
 
 class Params(Section):

@@ -4,6 +4,9 @@ from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
 from pipeline.reports import augmentation, summary, table, tables
 from pipeline.reports.evaluation import evaluate
+from pipeline.reports.networks import results as networks
+from pipeline.reports.networks import summary as networks_summary
+from pipeline.reports.networks import tables as networks_tables
 from pipeline.reports.results import read
 from pipeline.reports.settings import Settings
 from pipeline.stages import files
@@ -32,6 +35,8 @@ def run(params: Params, workers: int) -> Summary:
     augmented = augmentation.tables(
         read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target
     )
-    table.write([*tables.all_tables(evaluation), *augmented], files.TABLES)
-    write_json(summary.metrics(evaluation), files.METRICS)
-    return summary.headlines(evaluation)
+    runs = networks.read(files.NETWORKS, params.finetune.losses, params.finetune.backbones, results.faces)
+    described = networks_tables.all_tables(runs, Settings(seed=params.seed, **wanted))
+    table.write([*tables.all_tables(evaluation), *augmented, *described], files.TABLES)
+    write_json(summary.metrics(evaluation) | {"networks": networks_summary.metrics(runs)}, files.METRICS)
+    return summary.headlines(evaluation) | networks_summary.headlines(runs)
