@@ -6,10 +6,12 @@ sentence that names the key, the value and what is allowed.
 """
 
 import difflib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -45,6 +47,16 @@ def checked_seeds(value: Any) -> int | list[int]:
 
 
 Seeds = Annotated[int | list[int], PlainValidator(checked_seeds)]
+
+
+def checked_edges(value: list[float]) -> list[float]:
+    """Borders between bins, in ascending order."""
+    if any(a >= b for a, b in pairwise(value)):
+        raise ValueError(f"{value} is not in ascending order")
+    return value
+
+
+Edges = Annotated[list[float], AfterValidator(checked_edges)]
 
 
 class Section(BaseModel):
@@ -99,7 +111,9 @@ class Crop(Section):
 class Split(Section):
     """Which faces train, validate and test."""
 
-    method: Literal["paper", "random", "stratified", "folds"]
+    method: Literal[
+        "paper", "random", "stratified", "folds", "repeated", "cross_validation", "published", "across"
+    ]
     per_target: Annotated[int, Field(ge=2)]
     validation: OpenFraction
     test: OpenFraction
@@ -107,6 +121,7 @@ class Split(Section):
     fold: Annotated[int, Field(ge=0)]
     bin_width: Annotated[float, Field(gt=0)] | None
     folder: str | None
+    test_on: list[str] | None
 
     @model_validator(mode="after")
     def _fractions_leave_something_to_train_on(self) -> "Split":
@@ -268,6 +283,13 @@ class Swa(Sgd):
     swa_lr_min: AboveZero | None
 
 
+class Balance(Section):
+    """Which groups of training faces shall weigh the same."""
+
+    column: str | None
+    edges: Annotated[list[float], Field(min_length=1), AfterValidator(checked_edges)]
+
+
 OptimizerName = Literal["adam", "adagrad", "sgd", "swa"]
 PolicyName = Literal["fixed", "found"]
 
@@ -283,6 +305,7 @@ class Train(Section):
     adagrad: Adaptive
     sgd: Sgd
     swa: Swa
+    balance: Balance
 
     def fixed_rate(self, optimizer: str) -> float:
         """An optimiser's learning rate under policy `fixed`."""
@@ -463,6 +486,8 @@ class Evaluate(Section):
     within: Annotated[float, Field(ge=0)]
     bin_width: AboveZero
     resamples: Positive
+    groups: list[str] | None
+    group_edges: Edges
 
 
 class Report(Section):

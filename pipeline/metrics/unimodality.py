@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RIPPLE = 1e-6
+RIPPLE = 1e-3
 
 
 def modes(probabilities: ArrayLike, ripple: float = RIPPLE) -> NDArray[np.int64]:
@@ -16,8 +16,8 @@ def modes(probabilities: ArrayLike, ripple: float = RIPPLE) -> NDArray[np.int64]
     probabilities
         (..., C): one distribution over C labels in order for each face.
     ripple
-        Neighbours that differ by no more than this count as equal: in the tails of a softmax single
-        precision leaves ripples that are not there.
+        Neighbours whose probabilities differ by no more than this count as equal: hardly any distribution
+        that a network predicts is free of ripples that nobody would see. A flat distribution has one peak.
 
     Returns
     -------

@@ -35,8 +35,9 @@ def run(params: Params, workers: int) -> Summary:
     augmented = augmentation.tables(
         read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target
     )
-    runs = networks.read(files.NETWORKS, params.finetune.losses, params.finetune.backbones, results.faces)
-    described = networks_tables.all_tables(runs, Settings(seed=params.seed, **wanted))
+    whole, words = params.finetune, evaluation.settings
+    runs = networks.read(files.NETWORKS, whole.losses, whole.backbones, results.faces, words)
+    described = networks_tables.all_tables(runs, words)
     table.write([*tables.all_tables(evaluation), *augmented, *described], files.TABLES)
     write_json(summary.metrics(evaluation) | {"networks": networks_summary.metrics(runs)}, files.METRICS)
     return summary.headlines(evaluation) | networks_summary.headlines(runs)

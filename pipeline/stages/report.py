@@ -67,7 +67,7 @@ def networks_section(
 ) -> tuple[list[Section], list[Chart]]:
     """What whole networks were trained, and its figures; pictures of faces from the rendered sample alone."""
     wanted = params.finetune
-    runs = networks.read(files.NETWORKS, wanted.losses, wanted.backbones, faces)
+    runs = networks.read(files.NETWORKS, wanted.losses, wanted.backbones, faces, settings)
     runs = networks.with_seconds(runs, files.LOGS)
     drawn = networks_figures.all_charts(runs, settings, params.report.faces)
     pictures = None

@@ -20,7 +20,7 @@ def test_counts_the_peaks_that_scipy_finds(row):
 
 def test_takes_any_leading_dimensions():
     p = np.random.default_rng(0).dirichlet(np.ones(9), size=(3, 5))
-    assert modes(p).tolist() == [[slow_modes(row) for row in member] for member in p]
+    assert modes(p, ripple=0).tolist() == [[slow_modes(row) for row in member] for member in p]
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_errors_and_biases_are_those_of_the_predictions(runs: list[Run]) -> None
     assert row["mae"] == pytest.approx(np.mean(scores))
     assert row["gender_bias"] == pytest.approx(np.mean(biases))
     assert "file_bias" not in frame, "a name is no group"
-    assert row["age_bias"] > 0
+    assert row["target_bins_bias"] > 0
 
 
 def test_the_overview_has_a_row_for_every_run(runs: list[Run]) -> None:

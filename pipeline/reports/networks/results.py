@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.metrics import age_bins
+from pipeline.reports.groups import MOST
 from pipeline.reports.results import columns, read_frame
+from pipeline.reports.settings import Settings
 from pipeline.tables import first_line, producer_of, read_table
 
 TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
@@ -35,8 +37,8 @@ SCORES = columns(
 )
 HISTORY = columns(member=WHOLE, epoch=WHOLE, train_loss=REAL, val_loss=REAL, val_mae=REAL)
 PREDICTIONS = columns(member=WHOLE, face_id=TEXT, split=TEXT, column=TEXT, target=REAL, prediction=REAL)
-FEW_GROUPS = 12
-"""A text column with more values in it is a name, not a group."""
+BINS = "target_bins"
+"""The column of groups that the target itself makes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ class Run:
 
 
 def read(
-    folder: Path, losses: Sequence[str], backbones: Sequence[str], faces: pd.DataFrame | None = None
+    folder: Path,
+    losses: Sequence[str],
+    backbones: Sequence[str],
+    faces: pd.DataFrame | None = None,
+    settings: Settings | None = None,
 ) -> list[Run]:
     """Read every loss with every backbone; those without a network are left out, all if there is no folder.
 
@@ -84,6 +90,8 @@ def read(
         Which, in the order of the report.
     faces
         face_id and group columns, for errors by group.
+    settings
+        Which of them are groups.
 
     Raises
     ------
@@ -93,12 +101,14 @@ def read(
     if not folder.exists():
         return []
     found = [
-        read_run(folder / loss / backbone, loss, backbone, faces) for loss in losses for backbone in backbones
+        read_run(folder / loss / backbone, loss, backbone, faces, settings or Settings())
+        for loss in losses
+        for backbone in backbones
     ]
     return [run for run in found if len(run.scores)]
 
 
-def read_run(folder: Path, name: str, backbone: str, faces: pd.DataFrame | None) -> Run:
+def read_run(folder: Path, name: str, backbone: str, faces: pd.DataFrame | None, wanted: Settings) -> Run:
     """One loss with one backbone."""
     path = folder / "predictions.parquet"
     scores = read_frame(folder / "scores.parquet", SCORES)
@@ -111,9 +121,10 @@ def read_run(folder: Path, name: str, backbone: str, faces: pd.DataFrame | None)
         distributions = flat.reshape(len(predictions), -1).astype(np.float64)
         predictions["spread"] = raw["spread"].to_numpy()
     check_complete(path, scores, predictions)
-    predictions["age"] = np.asarray(age_bins(predictions["target"])) if len(predictions) else ""
+    if wanted.group_edges:
+        predictions[BINS] = np.asarray(age_bins(predictions["target"], wanted.group_edges), dtype=object)
     if faces is not None:
-        groups = faces[["face_id", *group_columns(faces)]].rename(columns={"age": "age_group"})
+        groups = faces[["face_id", *group_columns(faces, wanted)]]
         predictions = predictions.merge(groups, on="face_id", how="left", validate="many_to_one")
     labels = np.asarray(settings["labels"], dtype=np.float64) if settings.get("labels") else None
     history = read_frame(folder / "history.parquet", HISTORY)
@@ -136,13 +147,14 @@ def check_complete(path: Path, scores: pd.DataFrame, predictions: pd.DataFrame) 
         )
 
 
-def group_columns(faces: pd.DataFrame) -> list[str]:
-    """The columns whose values are groups of faces."""
-    own = {"face_id", "target", "split", "path", "subject", "dataset"}
-    texts = [
-        name for name in faces.columns if name not in own and not pd.api.types.is_numeric_dtype(faces[name])
-    ]
-    return [name for name in texts if 2 <= faces[name].nunique() <= FEW_GROUPS]
+def group_columns(faces: pd.DataFrame, settings: Settings) -> list[str]:
+    """The columns whose values are groups of faces: those asked for, or all texts of few values."""
+    own = set(PREDICTIONS.names) | {"spread", BINS}
+    others = [name for name in map(str, faces) if name not in own]
+    texts = [name for name in others if pd.api.types.is_string_dtype(faces[name])]
+    if settings.groups is not None:
+        return [name for name in texts if name in settings.groups]
+    return [name for name in texts if 2 <= faces[name].nunique() <= MOST]
 
 
 def with_seconds(runs: Sequence[Run], logs: Path) -> list[Run]:

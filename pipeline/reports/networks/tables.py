@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.metrics import fairness_table
-from pipeline.reports.networks.results import Run
+from pipeline.reports.networks.results import BINS, PREDICTIONS, Run
 from pipeline.reports.settings import Settings
 from pipeline.reports.table import Column, Table
 
@@ -242,13 +242,13 @@ def compared(runs: Sequence[Run]) -> Iterator[Table]:
 
 
 def groups_of(runs: Sequence[Run]) -> list[str]:
-    """Group columns that all runs' test faces have, age first."""
-    known = {"member", "face_id", "split", "column", "target", "prediction", "spread", "age"}
+    """Group columns that all runs' test faces have."""
+    known = {*PREDICTIONS.names, "spread"}
     names = [name for name in runs[0].predictions.columns if name not in known]
-    return ["age", *(name for name in names if all(name in run.predictions.columns for run in runs))]
+    return [name for name in names if all(name in run.predictions.columns for run in runs)]
 
 
-def fairness(runs: Sequence[Run]) -> Table:
+def fairness(runs: Sequence[Run], settings: Settings) -> Table:
     """Bias Tables 7 to 11: loss, weighting, and settings; MAE and the bias of every group column."""
     groups = groups_of(runs)
     rows = []
@@ -284,7 +284,8 @@ def fairness(runs: Sequence[Run]) -> Table:
     ]
     for name in groups:
         best: Literal["lowest"] = "lowest"
-        shown.append(Column(f"{name}_bias", f"{name.replace('_', ' ').capitalize()} bias", ".4f", "", best))
+        called = settings.target if name == BINS else name.replace("_", " ")
+        shown.append(Column(f"{name}_bias", f"{called.capitalize()} bias", ".4f", "", best))
     note = (
         "Bias: the mean over all pairs of groups of the difference of their MAEs on test faces; 0 where all "
         "groups have the same error. Small groups alone make it large."
@@ -325,5 +326,5 @@ def all_tables(runs: Sequence[Run], settings: Settings) -> list[Table]:
     if not runs:
         return []
     found = [overview(runs, settings), forms(runs), combinations(runs), combo(runs), *compared(runs)]
-    found += [fairness(runs), extremes(best_run(runs), settings)]
+    found += [fairness(runs, settings), extremes(best_run(runs), settings)]
     return [table for table in found if table is not None]
