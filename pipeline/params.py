@@ -381,6 +381,7 @@ class FinetuneHead(Section):
     activation: Literal["none", "sigmoid", "tanh"]
     span: Annotated[list[float], Field(min_length=2, max_length=2)] | None
     drop_rate: Annotated[float, Field(ge=0, lt=1)]
+    normalise: bool
 
 
 class ScheduleParams(Section):

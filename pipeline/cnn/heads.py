@@ -5,7 +5,7 @@ left out, as the losses expect it.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from coral_pytorch.layers import CoralLayer
@@ -18,9 +18,15 @@ Activation = Literal["none", "sigmoid", "tanh"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"none": nn.Identity, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
-def layers(features: int, hidden: Sequence[int], outputs: int, drop_rate: float) -> nn.Sequential:
-    """Fully connected layers with ReLU between them, and dropout before each."""
-    stack: list[nn.Module] = []
+def layers(
+    features: int, hidden: Sequence[int], outputs: int, drop_rate: float, normalise: bool
+) -> nn.Sequential:
+    """Fully connected layers with ReLU between them, and dropout before each.
+
+    `normalise` brings features to mean 0 and variance 1 first (batch normalisation without weights): those of
+    a network trained for something else share a large part that says nothing here.
+    """
+    stack: list[nn.Module] = [nn.BatchNorm1d(features, affine=False)] if normalise else []
     for width in hidden:
         stack += [nn.Dropout(drop_rate), nn.Linear(features, width), nn.ReLU(inplace=True)]
         features = width
@@ -45,9 +51,11 @@ class ValueHead(nn.Module):
         Of the output: none, sigmoid or tanh.
     drop_rate
         Of the dropout before every layer.
+    normalise
+        Bring features to mean 0 and variance 1 first.
     centre, spread
-        (targets,) each, or None: what is put out is centre + spread times the last layer, so that training
-        starts from the targets' mean and the learning rate does not depend on their unit.
+        (targets,) each, or None: what is put out is centre + spread times the last layer, which begins at 0,
+        so that training starts from the targets' mean and the learning rate does not depend on their unit.
 
     Examples
     --------
@@ -68,13 +76,17 @@ class ValueHead(nn.Module):
         hidden: Sequence[int] = (),
         activation: Activation = "none",
         drop_rate: float = 0.0,
+        normalise: bool = False,
         centre: Sequence[float] | None = None,
         spread: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise UserError(f"activation {activation!r} is unknown: choose one of {', '.join(ACTIVATIONS)}")
-        self.layers = layers(features, hidden, targets, drop_rate)
+        self.layers = layers(features, hidden, targets, drop_rate, normalise)
+        if centre is not None:
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
         self.activation = ACTIVATIONS[activation]()
         self.register_buffer("centre", torch.tensor(centre or [0.0] * targets))
         self.register_buffer("spread", torch.tensor(spread or [1.0] * targets))
@@ -102,10 +114,11 @@ class DistributionHead(nn.Module):
         *,
         hidden: Sequence[int] = (),
         drop_rate: float = 0.0,
+        normalise: bool = False,
     ) -> None:
         super().__init__()
         self.targets = targets
-        self.layers = layers(features, hidden, outputs * targets, drop_rate)
+        self.layers = layers(features, hidden, outputs * targets, drop_rate, normalise)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, features) to (N, C), or (N, targets, C) for several."""
@@ -131,12 +144,14 @@ class ComboHead(nn.Module):
         *,
         hidden: Sequence[int] = (),
         drop_rate: float = 0.0,
+        normalise: bool = False,
         centre: Sequence[float] | None = None,
         spread: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.value = ValueHead(features, hidden=hidden, drop_rate=drop_rate, centre=centre, spread=spread)
-        self.classes = DistributionHead(features, labels, hidden=hidden, drop_rate=drop_rate)
+        same: dict[str, Any] = {"hidden": hidden, "drop_rate": drop_rate, "normalise": normalise}
+        self.value = ValueHead(features, centre=centre, spread=spread, **same)
+        self.classes = DistributionHead(features, labels, **same)
 
     def forward(self, features: Tensor) -> ComboOutput:
         """(N, features) to values (N,) and logits (N, C)."""

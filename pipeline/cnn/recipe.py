@@ -26,12 +26,15 @@ class HeadRecipe:
         targets' own unit.
     drop_rate
         Of the dropout before every layer.
+    normalise
+        Bring features to mean 0 and variance 1 first: pretrained ones may share a large part.
     """
 
     hidden: tuple[int, ...] = ()
     activation: Literal["none", "sigmoid", "tanh"] = "none"
     span: tuple[float, float] | None = None
     drop_rate: float = 0.0
+    normalise: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))

@@ -59,7 +59,11 @@ class Architecture:
     def build_head(self, width: int, criterion: Criterion, train: Tensor | None = None) -> Head:
         """The head that the loss needs, on features (N, width); `train` are targets (N, K) to start from."""
         loss, recipe = criterion.loss, self.head
-        common: dict[str, Any] = {"hidden": recipe.hidden, "drop_rate": recipe.drop_rate}
+        common: dict[str, Any] = {
+            "hidden": recipe.hidden,
+            "drop_rate": recipe.drop_rate,
+            "normalise": recipe.normalise,
+        }
         start = None if train is None else criterion.starting_point(train)
         centre, spread = (None, None) if start is None else start
         if isinstance(loss, ComboLoss) and loss.labels is not None:

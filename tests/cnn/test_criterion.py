@@ -58,8 +58,6 @@ def test_every_family_of_losses_gets_its_head_and_can_learn(loss: str, kind: typ
 def test_training_starts_near_the_mean_of_the_targets(loss: str) -> None:
     torch.manual_seed(0)
     head, criterion = head_of(loss)
-    for parameter in head.parameters():
-        parameter.data.zero_()
     predicted = criterion.prediction(head(torch.randn(2, 8)))
     torch.testing.assert_close(predicted, torch.full((2, 1), float(AGES.mean())))
 
@@ -128,3 +126,15 @@ def test_targets_that_a_loss_is_not_defined_for_are_refused() -> None:
         build_criterion("mape", {}, zero, zero)
     with pytest.raises(UserError, match="loss 'combo' has two branches for one target"):
         build_criterion("combo", {}, torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("loss", ["mse", "dldl_v2", "combo"])
+def test_normalised_features_make_the_head_blind_to_their_offset_and_scale(loss: str) -> None:
+    head, criterion = head_of(loss, normalise=True)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    features = torch.randn(64, 8)
+    expected = criterion.prediction(head(features))
+    torch.testing.assert_close(
+        criterion.prediction(head(100 + 0.5 * features)), expected, rtol=1e-2, atol=0.1
+    )
