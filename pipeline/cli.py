@@ -22,6 +22,7 @@ STAGES = {
     "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",
     "report": "Draw the figures and write the page reports/index.html.",
     "study": "Search for better settings with Optuna; write the best ones as studies/best.yaml.",
+    "finetune": "Train whole networks, from pixels to the target, with one loss and one backbone.",
 }
 
 app = typer.Typer(
@@ -51,6 +52,9 @@ Optimizer = Annotated[
 Policy = Annotated[
     Literal["fixed", "found"], typer.Option(help="Where learning rates come from: params.yaml, or find_lr.")
 ]
+
+LossName = Annotated[str, typer.Option(help="One of finetune.losses.")]
+BackboneName = Annotated[str, typer.Option(help="One of finetune.backbones.")]
 
 
 Storage = Annotated[
@@ -85,10 +89,14 @@ def command_of(name: str) -> tuple[Callable[..., None], str]:
     def with_storage(storage: Storage = None, workers: Workers = None) -> None:
         run(name, workers, {"storage": storage})
 
+    def of_loss_and_backbone(loss: LossName, backbone: BackboneName, workers: Workers = None) -> None:
+        run(name, workers, loss=loss, backbone=backbone)
+
     several: dict[str, tuple[Callable[..., None], str]] = {
         "find_lr": (of_optimizer, "--optimizer adam"),
         "train": (of_policy_and_optimizer, "--optimizer adam --policy found"),
         "study": (with_storage, "--storage postgresql://user@host/studies"),
+        "finetune": (of_loss_and_backbone, "--loss dldl_v2 --backbone resnet10t"),
     }
     return several.get(name, (plain, "--workers 4"))
 

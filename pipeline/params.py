@@ -155,7 +155,14 @@ class Dlib(Section):
     backend: Literal["torch", "dlib"]
 
 
-EncoderName = Literal["dlib", "facenet", "efficientnet_lite0"]
+class Finetuned(Section):
+    """The file of a network that the stage finetune trained."""
+
+    weights: str | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+
+
+EncoderName = Literal["dlib", "facenet", "efficientnet_lite0", "finetuned"]
 
 
 class Encoder(Section):
@@ -168,6 +175,7 @@ class Encoder(Section):
     compile: bool
     dlib: Dlib
     facenet: Facenet
+    finetuned: Finetuned
 
     def settings(self, name: str) -> dict[str, Any]:
         """The settings that belong to one encoder alone."""
@@ -437,6 +445,154 @@ class Tracking(Section):
     neptune: Neptune
 
 
+class FinetuneLabels(Section):
+    """Evenly spaced values that distributions are over."""
+
+    low: float
+    high: float
+    count: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _labels_rise(self) -> "FinetuneLabels":
+        if self.low >= self.high:
+            raise ValueError(f"low must be less than high ({self.high:g})")
+        return self
+
+
+class FinetuneFaces(Section):
+    """What whole networks predict, and how much each training face counts."""
+
+    targets: Annotated[list[str], Field(min_length=1)]
+    labels: FinetuneLabels | None
+    weight: str | None
+    balance: str | None
+
+
+class PictureOperation(Section):
+    """One random change of training pictures, with what differs from its usual settings."""
+
+    name: str
+    settings: dict[str, float] = {}
+
+
+class FinetunePictures(Section):
+    """What whole networks see of a crop."""
+
+    size: Annotated[int, Field(ge=16, le=1024)]
+    resize: Annotated[int, Field(ge=16, le=1024)] | None
+    framing: Literal["auto", "crop", "aligned"]
+    padding: Annotated[float, Field(ge=0, le=1)] | None
+    augment: list[PictureOperation]
+
+    @model_validator(mode="after")
+    def _something_can_be_cut(self) -> "FinetunePictures":
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"resize must be at least size ({self.size})")
+        return self
+
+
+class FinetuneHead(Section):
+    """What stands on a backbone."""
+
+    hidden: list[Positive]
+    activation: Literal["none", "sigmoid", "tanh"]
+    span: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    drop_rate: Annotated[float, Field(ge=0, lt=1)]
+    normalise: bool
+
+
+class ScheduleParams(Section):
+    """How a learning rate moves, and the settings that it takes."""
+
+    name: Literal["constant", "step", "plateau", "halving", "one_cycle"]
+    settings: dict[str, float]
+
+
+class FinetuneRecipe(Section):
+    """How whole networks are trained."""
+
+    optimizer: Literal["sgd", "adam", "adamw", "adadelta"]
+    lr: AboveZero
+    backbone_factor: Annotated[float, Field(ge=0)]
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Positive
+    epochs: Positive
+    frozen_epochs: Annotated[int, Field(ge=0)]
+    schedule: ScheduleParams
+    stop_patience: Positive | None
+    clip: AboveZero | None
+    precision: Literal["float32", "bfloat16", "auto"]
+    choose: Literal["best", "last"]
+
+    @model_validator(mode="after")
+    def _the_head_alone_is_not_all(self) -> "FinetuneRecipe":
+        if self.frozen_epochs > self.epochs:
+            raise ValueError(f"frozen_epochs must be at most epochs ({self.epochs})")
+        return self
+
+
+class FinetuneMachine(Section):
+    """What whole networks are trained on."""
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Positive
+    threads: Positive | None
+
+
+class Variant(Section):
+    """A loss under a name of its own: its settings, and what differs from the rest of `finetune`."""
+
+    loss: str
+    settings: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
+
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+
+
+class Finetune(Section):
+    """Whole networks, each loss with each backbone."""
+
+    losses: Annotated[list[RunName], Field(min_length=1)]
+    variants: dict[RunName, Variant]
+    backbones: Annotated[list[RunName], Field(min_length=1)]
+    starts: dict[str, dict[str, Any]]
+    seeds: Seeds
+    faces: FinetuneFaces
+    pictures: FinetunePictures
+    head: FinetuneHead
+    recipe: FinetuneRecipe
+    machine: FinetuneMachine
+
+    @model_validator(mode="after")
+    def _variants_are_valid(self) -> "Finetune":
+        for name in self.variants:
+            self.under(name)
+        return self
+
+    def under(self, name: str) -> tuple[str, dict[str, Any], "Finetune"]:
+        """The loss and its settings behind a name, and all of `finetune` as it is for that name."""
+        if name not in self.variants:
+            return name, {}, self
+        variant = self.variants[name]
+        tree = self.model_dump() | {"variants": {}}
+        for key, value in variant.changes.items():
+            *path, last = key.split(".")
+            place: Any = tree
+            for part in path:
+                place = place.get(part, {}) if isinstance(place, dict) else {}
+            if last not in place or key == "variants":
+                raise ValueError(f"variant {name!r} changes {key!r}, which finetune does not have")
+            place[last] = value
+        try:
+            return variant.loss, variant.settings, Finetune.model_validate(tree)
+        except ValidationError as error:
+            raise ValueError(
+                f"variant {name!r}: {describe(error.errors(include_url=False)[0], Finetune)}"
+            ) from None
+
+
 class Evaluate(Section):
     """What is measured on the faces that no model was trained on."""
 
@@ -506,6 +662,7 @@ class Report(Section):
 
     target: Annotated[str, Field(min_length=1)]
     unit: Annotated[str, Field(min_length=1)]
+    faces: list[str]
 
 
 class Params(Section):
@@ -527,6 +684,7 @@ class Params(Section):
     tracking: Tracking
     calibrate: Calibrate
     export: Export
+    finetune: Finetune
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -571,12 +729,12 @@ def plain(tree: Any) -> Any:
     return tree
 
 
-def describe(problem: Any) -> str:
-    """One mistake as a sentence: the key, the value, what is allowed."""
+def describe(problem: Any, root: type[BaseModel] = Params) -> str:
+    """One mistake below a model as a sentence: the key, the value, what is allowed."""
     location: tuple[str | int, ...] = problem["loc"]
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
-        allowed = sorted(keys_at(location[:-1]))
+        allowed = sorted(keys_at(location[:-1], root))
         close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}"
         return f"unknown parameter {key!r}: {hint}"
@@ -588,9 +746,9 @@ def describe(problem: Any) -> str:
     return f"parameter {key!r} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def keys_at(location: tuple[str | int, ...]) -> list[str]:
+def keys_at(location: tuple[str | int, ...], root: type[BaseModel] = Params) -> list[str]:
     """The keys that a section takes, found by walking down the models."""
-    model: type[BaseModel] = Params
+    model = root
     for part in location:
         if isinstance(part, int):
             continue

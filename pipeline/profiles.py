@@ -14,6 +14,8 @@ from pipeline import params
 from pipeline.errors import UserError
 from pipeline.tables import atomic_file
 
+REPLACED = ("settings", "variants", "starts")
+
 
 def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PARAMS) -> list[str]:
     """Merge a profile, then single assignments such as `data.root=photos`, into params.yaml.
@@ -63,10 +65,10 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
 
 
 def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:
-    """Write an overlay's values over a tree's, in place; a reader's `settings` are replaced whole."""
+    """Write an overlay's values over a tree's, in place; those of `REPLACED` are replaced whole."""
     for key, value in overlay.items():
         # Another reader's settings would be unknown to the new one, so they do not mix.
-        if isinstance(value, dict) and isinstance(tree.get(key), dict) and key != "settings":
+        if isinstance(value, dict) and isinstance(tree.get(key), dict) and key not in REPLACED:
             merge(tree[key], value)
         elif tree.get(key) != value or key not in tree:
             tree[key] = value

@@ -18,6 +18,7 @@ REGISTRY: Registry[Encoder] = Registry(
         "dlib": "pipeline.encoders.dlib_torch:build_dlib",
         "facenet": "pipeline.encoders.facenet:facenet",
         "efficientnet_lite0": "pipeline.encoders.efficientnet_lite0:efficientnet_lite0",
+        "finetuned": "pipeline.encoders.finetuned:finetuned",
     },
 )
 

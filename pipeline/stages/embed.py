@@ -1,11 +1,14 @@
 """Stage embed: every crop becomes a vector, once; faces, targets, splits and vectors become one table."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.datasets.leaks import leaks
 from pipeline.encoders.embedding import embed
+from pipeline.encoders.finetuned import read_trained
 from pipeline.encoders.segments import read_vectors
 from pipeline.encoders.table import stored_blocks
 from pipeline.faces import shards
@@ -24,6 +27,7 @@ def run(params: Params, workers: int) -> Summary:
     splits = read_table(files.SPLITS)
     faces = only(read_table(files.MANIFEST), splits["face_id"]).drop_columns(["path", "subject", "dataset"])
     faces = faces.append_column("split", rows_of(splits, faces["face_id"])["split"])
+    check_unseen(params, splits)
     ready = ready_vectors()
     if ready is None:
         summary, settings, blocks = encode(params, faces, workers)
@@ -38,6 +42,18 @@ def run(params: Params, workers: int) -> Summary:
     )
     write_table(found, files.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
     return {"faces": rows, **summary, "near-duplicates across splits": found.num_rows}
+
+
+def check_unseen(params: Params, splits: pa.Table) -> None:
+    """Refuse a finetuned encoder that has learnt from faces which are to judge it."""
+    own = params.encoder.finetuned
+    if "finetuned" in params.encoder.names and own.weights is not None:
+        trained = read_trained(Path(own.weights), own.sha256)
+        ids = {
+            name: splits["face_id"].filter(pc.equal(splits["split"], name)).to_pylist()
+            for name in ("train", "validation", "test")
+        }
+        trained.check_unseen(ids)
 
 
 def chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:

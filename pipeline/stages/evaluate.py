@@ -4,6 +4,9 @@ from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
 from pipeline.reports import augmentation, summary, table, tables, uncertainty
 from pipeline.reports.evaluation import evaluate
+from pipeline.reports.networks import results as networks
+from pipeline.reports.networks import summary as networks_summary
+from pipeline.reports.networks import tables as networks_tables
 from pipeline.reports.results import read
 from pipeline.reports.settings import Settings
 from pipeline.reports.uncertainty_tables import uncertainty_tables
@@ -34,13 +37,16 @@ def run(params: Params, workers: int) -> Summary:
     augmented = augmentation.tables(
         read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target
     )
-    numbers, more = summary.metrics(evaluation), []
+    whole = params.finetune
+    runs = networks.read(files.NETWORKS, whole.losses, whole.backbones, results.faces, settings)
     found = measured_uncertainty(params, settings)
-    if found is not None:
-        more = uncertainty_tables(found)
-        numbers["uncertainty"] = uncertainty.metrics(found)
     empty_folder(files.TABLES)
-    table.write([*tables.all_tables(evaluation), *augmented, *more], files.TABLES)
+    described = networks_tables.all_tables(runs, settings)
+    intervals = [] if found is None else uncertainty_tables(found)
+    table.write([*tables.all_tables(evaluation), *augmented, *intervals, *described], files.TABLES)
+    numbers = summary.metrics(evaluation) | {"networks": networks_summary.metrics(runs)}
+    if found is not None:
+        numbers["uncertainty"] = uncertainty.metrics(found)
     write_json(numbers, files.METRICS)
     unmeasured = {} if found else {"uncertainty": "not measured: run vec2age calibrate first"}
-    return {**summary.headlines(evaluation), **unmeasured}
+    return {**summary.headlines(evaluation), **networks_summary.headlines(runs), **unmeasured}

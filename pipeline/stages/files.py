@@ -17,6 +17,8 @@ BALANCE = Path("embeddings/balance.parquet")
 LEAKS = Path("embeddings/leaks.parquet")
 MODELS = Path("models")
 CALIBRATED = Path("models/calibrated")
+NETWORKS = Path("models/cnn")
+PIXELS = Path("data/pixels")
 BASELINES = Path("reports/baselines")
 TABLES = Path("reports/tables")
 METRICS = Path("reports/metrics.json")
@@ -35,6 +37,16 @@ STUDY_BEST = Path("studies/best.yaml")
 def rates(optimizer: str, policy: str) -> Path:
     """The seeds and learning rates of one optimiser's models under one policy."""
     return MODELS / "find_lr" / optimizer / f"{policy}.parquet"
+
+
+def network_folder(loss: str, backbone: str) -> Path:
+    """The whole networks of one loss and backbone."""
+    return NETWORKS / loss / backbone
+
+
+def checkpoint_folder(loss: str, backbone: str) -> Path:
+    """What an interrupted run of such networks goes on from."""
+    return LOGS / "checkpoints" / loss / backbone
 
 
 def run_folder(optimizer: str, policy: str) -> Path:

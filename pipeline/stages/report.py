@@ -1,16 +1,28 @@
 """Stage report: the figures and the page."""
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from pipeline import params as parameters
+from pipeline.faces import shards
 from pipeline.faces.augmentation import Operation
 from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
 from pipeline.reports import figures, gallery, page, studies
+from pipeline.reports.charts import Chart
 from pipeline.reports.evaluation import evaluate
+from pipeline.reports.networks import figures as networks_figures
+from pipeline.reports.networks import results as networks
+from pipeline.reports.networks import tables as networks_tables
+from pipeline.reports.networks.section import section
 from pipeline.reports.page import Picture, Section
 from pipeline.reports.provenance import provenance
 from pipeline.reports.results import read, with_seconds
-from pipeline.reports.sections import build_page
+from pipeline.reports.sections import SAMPLE, build_page
 from pipeline.reports.settings import Settings
 from pipeline.reports.uncertainty_page import uncertainty_charts, uncertainty_sections
 from pipeline.stages import files
@@ -25,19 +37,26 @@ def run(params: Params, workers: int) -> Summary:
     wanted = params.evaluate.model_dump(exclude={"baselines", "svr_rows"})
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     results = with_seconds(results, files.LOGS)
-    settings = Settings(seed=params.seed, **wanted, **params.report.model_dump())
+    settings = Settings(seed=params.seed, **wanted, **params.report.model_dump(exclude={"faces"}))
     evaluation = evaluate(results, settings)
     study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
     if study is not None:
-        charts += studies.charts(study, evaluation.settings)
+        charts += studies.charts(study, settings)
     found = measured_uncertainty(params, settings)
     if found is not None:
         charts += uncertainty_charts(found)
     augmented = augmentation_section(params)
-    pictures = [block for section in augmented for block in section.blocks if isinstance(block, Picture)]
+    trained, drawn = networks_section(params, results.faces, settings)
+    more = [
+        *([] if study is None else [studies.section(study, settings)]),
+        *augmented,
+        *trained,
+        *([] if found is None else uncertainty_sections(found)),
+    ]
+    pictures = [block for section in more for block in section.blocks if isinstance(block, Picture)]
     empty_folder(files.FIGURES)
-    figures.write([*charts, *pictures], files.FIGURES)
+    figures.write([*charts, *drawn, *pictures], files.FIGURES)
     content = build_page(
         results,
         evaluation,
@@ -45,18 +64,39 @@ def run(params: Params, workers: int) -> Summary:
         rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
-        more=[
-            *([] if study is None else [studies.section(study, evaluation.settings)]),
-            *augmented,
-            *([] if found is None else uncertainty_sections(found)),
-        ],
+        more=more,
     )
     page.write(content, files.PAGE)
     return {
-        "figures": len(charts) + len(pictures),
+        "figures": len(charts) + len(drawn) + len(pictures),
         "sections": len(content.sections),
         "page": str(files.PAGE),
     }
+
+
+def networks_section(
+    params: Params, faces: pd.DataFrame, settings: Settings
+) -> tuple[list[Section], list[Chart]]:
+    """What whole networks were trained, and its figures; pictures of faces from the rendered sample alone."""
+    wanted = params.finetune
+    runs = networks.read(files.NETWORKS, wanted.losses, wanted.backbones, faces, settings)
+    runs = networks.with_seconds(runs, files.LOGS)
+    drawn = networks_figures.all_charts(runs, settings, params.report.faces)
+    pictures = None
+    if runs and params.data.name == SAMPLE:
+        best = networks_tables.extremes(networks_tables.best_run(runs), settings)
+        pictures = crops_of(best.frame["face_id"].tolist())
+    return section(runs, settings, drawn, pictures), drawn
+
+
+def crops_of(face_ids: list[str]) -> dict[str, NDArray[np.uint8]]:
+    """The crops of some faces."""
+    wanted = pa.array(face_ids, pa.string())
+    found: dict[str, NDArray[np.uint8]] = {}
+    for batch in shards.iterate(files.CROPS, ["face_id", "image", "landmarks"]):
+        rows = batch.filter(pc.is_in(batch.column("face_id"), value_set=wanted))
+        found |= dict(zip(rows.column("face_id").to_pylist(), shards.arrays(rows)[0], strict=True))
+    return found
 
 
 def augmentation_section(params: Params) -> list[Section]:

@@ -16,6 +16,7 @@ RESULTS = (
     ("models, one row each", files.MODELS, "*/*/scores.parquet"),
     ("trials of the study", files.STUDY_TRIALS, ""),
     ("how sure they are, calibrated", files.CALIBRATED / "calibration.parquet", ""),
+    ("whole networks, one row each", files.NETWORKS, "*/*/scores.parquet"),
     ("all numbers", files.METRICS, ""),
     ("the page to read", files.PAGE, ""),
 )

@@ -1,0 +1,306 @@
+"""Train one network by Lightning's Trainer; what was interrupted goes on where its last epoch ended."""
+
+import contextlib
+import logging
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from pipeline.cnn.augmentation import Augmentation
+from pipeline.cnn.criterion import Criterion
+from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
+from pipeline.cnn.module import HISTORY_KEY, Row, Training
+from pipeline.cnn.network import FaceNetwork
+from pipeline.cnn.recipe import Machine, Recipe
+from pipeline.encoders.precision import has_native_bfloat16
+from pipeline.encoders.weights import UNREADABLE
+from pipeline.errors import UserError
+
+IDENTITY_KEY = "vec2age_identity"
+LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, the epoch of its weights, and a row of history for every epoch."""
+
+    network: FaceNetwork
+    best_epoch: int
+    history: list[Row]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a network learns from and is chosen on; see `FaceData` for the rest."""
+
+    train: Faces
+    validation: Faces
+    size: int
+    augment: Augmentation | None = None
+    signs: torch.Tensor | None = None
+
+
+class Identity(Callback):
+    """What a checkpoint belongs to: it is of no use to a run of other settings or faces."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Write it."""
+        checkpoint[IDENTITY_KEY] = self.identity
+
+
+class Progress(Callback):
+    """Tells after every epoch how far training is."""
+
+    def __init__(self, tell: Callable[[Row], None]) -> None:
+        self.tell = tell
+
+    def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Tell the last row of history."""
+        if isinstance(pl_module, Training):
+            self.tell(pl_module.history[-1])
+
+
+class Loaders(pl.LightningDataModule):
+    """The two loaders, with each device's share."""
+
+    def __init__(self, material: Material, recipe: Recipe, machine: Machine, seed: int) -> None:
+        super().__init__()
+        self.material = material
+        self.batch_size = max(1, recipe.batch_size // machine.devices)
+        self.machine = machine
+        self.seed = seed
+        # Of a resumed run: processes begin to load before Lightning says which epoch it is.
+        self.first_epoch = 0
+
+    def setup(self, stage: str) -> None:
+        """Limit the threads of a device's own process."""
+        torch.set_num_threads(self.machine.threads or torch.get_num_threads())
+
+    def train_dataloader(self) -> Any:
+        """Shuffled and augmented."""
+        material = self.material
+        data = FaceData(material.train, material.size, material.augment, material.signs, self.seed)
+        return loader(data, self._order(len(data), self.seed), self.batch_size, self.machine.loaders)
+
+    def val_dataloader(self) -> Any:
+        """As they are; without augmentation there is nothing to do beside the network."""
+        data = FaceData(self.material.validation, self.material.size)
+        return loader(data, self._order(len(data), None), self.batch_size, 0)
+
+    def _order(self, faces: int, seed: int | None) -> EpochOrder:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        order = EpochOrder(faces, seed, self.batch_size, rank, world)
+        order.set_epoch(self.first_epoch)
+        return order
+
+
+def fit_network(
+    network: FaceNetwork,
+    criterion: Criterion,
+    material: Material,
+    recipe: Recipe,
+    *,
+    seed: int,
+    checkpoints: Path,
+    identity: str = "",
+    machine: Machine | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> Fitted:
+    """Train a network and give it the weights that are to be kept.
+
+    Parameters
+    ----------
+    network
+        With the weights that it starts from; trained in place.
+    criterion
+        What it learns.
+    material
+        What it learns from.
+    recipe, machine
+        How, and on what.
+    seed
+        Of order, augmentation and dropout.
+    checkpoints
+        A folder for the state after every epoch. A run that finds one of its own goes on from there, and one
+        that was done before is not trained again. Remove it once the result is kept elsewhere.
+    identity
+        Text that names everything that decides the result; a checkpoint of another is not used.
+    on_epoch
+        Called with every epoch's row of history; not where several devices train, in processes of their own.
+
+    Returns
+    -------
+    Fitted
+        The same weights whether it was interrupted or not, on the same number of threads.
+
+    Raises
+    ------
+    UserError
+        A loss is not finite (with its name, epoch and step), there are too few faces for one batch, or a
+        checkpoint is damaged.
+    """
+    machine = machine or Machine()
+    loaders = Loaders(material, recipe, machine, seed)
+    share = EpochOrder(len(material.train), seed, loaders.batch_size, 0, machine.devices)
+    steps = math.ceil(len(share) / loaders.batch_size)
+    if steps < 1:
+        raise UserError(f"{len(material.train)} training faces are too few for {machine.devices} devices")
+    network.to(memory_format=torch.channels_last)
+    module = Training(network, criterion, recipe, seed=seed, steps_per_epoch=steps)
+    tellers = [Progress(on_epoch)] if on_epoch and machine.devices == 1 else []
+    resumable = usable(checkpoints, identity)
+    start = time.perf_counter()
+    if resumable is not None:
+        loaders.first_epoch = len(read_checkpoint(resumable)[HISTORY_KEY])
+    if resumable is None or not (checkpoints / DONE).exists():
+        train(module, loaders, checkpoints, resumable, [Identity(identity), *tellers], recipe, machine)
+        (checkpoints / DONE).touch()
+    found = read_checkpoint(checkpoints / LAST)
+    history: list[Row] = found[HISTORY_KEY]
+    kept = found if recipe.choose == "last" else read_checkpoint(checkpoints / BEST)
+    prefix = "network."
+    state = {k.removeprefix(prefix): v for k, v in kept["state_dict"].items() if k.startswith(prefix)}
+    network.load_state_dict(state)
+    network.frozen = False
+    return Fitted(network.eval().cpu(), len(kept[HISTORY_KEY]), history, time.perf_counter() - start)
+
+
+def train(
+    module: Training,
+    loaders: Loaders,
+    checkpoints: Path,
+    resumable: Path | None,
+    callbacks: list[Callback],
+    recipe: Recipe,
+    machine: Machine,
+) -> None:
+    """Train from the start, or from a checkpoint; what came of it is in the checkpoints."""
+    with quiet(), threads(machine.threads), torch.random.fork_rng():
+        trainer = pl.Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            strategy="auto" if machine.devices == 1 else "ddp_spawn_find_unused_parameters_true",
+            precision=lightning_precision(recipe.precision, module),  # type: ignore[arg-type]
+            max_epochs=recipe.epochs,
+            gradient_clip_val=recipe.clip,
+            callbacks=[*keepers(checkpoints, recipe), *callbacks],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            sync_batchnorm=machine.devices > 1 and torch.cuda.is_available() and machine.accelerator != "cpu",
+        )
+        fit(trainer, module, loaders, resumable)
+
+
+def fit(trainer: pl.Trainer, module: Training, loaders: Loaders, resumable: Path | None) -> None:
+    """Run the Trainer; what it does to exceptions is undone."""
+    try:
+        trainer.fit(module, datamodule=loaders, ckpt_path=resumable, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except ProcessRaisedException as error:
+        said = str(error).strip().splitlines()[-1]
+        name, _, sentence = said.partition(": ")
+        if name.startswith("pipeline.") and name.endswith("Error"):
+            raise UserError(sentence) from None
+        raise
+
+
+def keepers(checkpoints: Path, recipe: Recipe) -> list[Callback]:
+    """What keeps the last state and the best weights, and stops where nothing gets better."""
+    last = ModelCheckpoint(
+        checkpoints, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+    )
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor="val_mae",
+        save_top_k=1,
+        save_weights_only=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    stop = [EarlyStopping("val_mae", patience=recipe.stop_patience)] if recipe.stop_patience else []
+    return [best, *stop, last]
+
+
+def usable(checkpoints: Path, identity: str) -> Path | None:
+    """The checkpoint of this very run, if there is one; another's, or a damaged one, is removed."""
+    last = checkpoints / LAST
+    if last.exists():
+        with contextlib.suppress(UserError):
+            if read_checkpoint(last).get(IDENTITY_KEY) == identity:
+                return last
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; nothing in it is executed."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise UserError(f"the checkpoint {path} is damaged: remove it and train again") from error
+    return content
+
+
+def lightning_precision(precision: str, network: nn.Module) -> str:
+    """Lightning's name of a precision; `auto` asks the hardware, and the network.
+
+    On processors, convolutions of single channels (EfficientNet, MobileNet) take twice as long in bfloat16 as
+    in float32, whereas others take half as long.
+    """
+    if precision == "auto":
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        single = any(one.groups == one.in_channels > 1 for one in convolutions)
+        fast = has_native_bfloat16() and (torch.cuda.is_available() or not single)
+        precision = "bfloat16" if fast else "float32"
+    return "bf16-mixed" if precision == "bfloat16" else "32-true"
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from telling users about GPUs and loaders that they did not ask about."""
+    names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

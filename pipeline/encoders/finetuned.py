@@ -1,0 +1,186 @@
+"""The encoder `finetuned`: the pooled features of a network that the stage finetune trained."""
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pipeline.encoders.base import Precision, View, fingerprint
+from pipeline.encoders.looks import VERSION, Look
+from pipeline.encoders.precision import resolve
+from pipeline.encoders.torch_encoder import TorchEncoder
+from pipeline.encoders.trunks import Trunk, build_trunk
+from pipeline.encoders.weights import load_into, verified_sha256
+from pipeline.errors import UserError
+from pipeline.tables import first_line
+
+METADATA_KEY = "vec2age"
+ID_BYTES = 8
+"""How much of a face_id's hash is kept of every face that a network has seen: enough to tell them apart."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network's file: what it was built from and its tensors by name (`trunk.*`, `head.*`, `faces.*`)."""
+
+    path: Path
+    described: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def look(self) -> Look:
+        """What the network sees of a crop."""
+        return Look(**self.described["look"])
+
+    def trunk(self) -> Trunk:
+        """The network up to its pooled features, with its weights, ready for inference."""
+        trunk = build_trunk(self.described["backbone"], **self.described["backbone_settings"])
+        load_into(trunk, self.part("trunk"), self.path)
+        return trunk.eval()
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one part, by their names within it."""
+        start = f"{name}."
+        return {key.removeprefix(start): t for key, t in self.tensors.items() if key.startswith(start)}
+
+    def check_unseen(self, splits: dict[str, list[str]]) -> None:
+        """Refuse splits in which the network has seen the answers of faces that are to judge it.
+
+        Parameters
+        ----------
+        splits
+            The face_ids of `train`, `validation` and `test`.
+
+        Raises
+        ------
+        UserError
+            When a test face was trained or chosen on, or a validation face trained on; with how many.
+        """
+        seen = {name: {row.tobytes() for row in rows.numpy()} for name, rows in self.part("faces").items()}
+        for split, parts in (("test", ("train", "validation")), ("validation", ("train",))):
+            known = set().union(*(seen[part] for part in parts))
+            leaked = [face for face in splits[split] if short_id(face) in known]
+            if leaked:
+                raise UserError(
+                    f"{self.path} has learnt from {len(leaked)} of the {len(splits[split])} {split} faces, "
+                    f"first {leaked[0]}: train it on this split, or the error would be too good"
+                )
+
+
+def short_id(face_id: str) -> bytes:
+    """What stands for a face in a network's file."""
+    return hashlib.sha256(face_id.encode()).digest()[:ID_BYTES]
+
+
+def read_trained(path: Path, sha256: str | None = None) -> Trained:
+    """Read a network's file, in which nothing can be executed.
+
+    Raises
+    ------
+    UserError
+        When it is missing, damaged, has another hash, or was not written by the stage finetune.
+    """
+    verified_sha256(path, sha256)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable file of weights: {first_line(error)}") from error
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path} was not written by the stage finetune: name one of models/cnn")
+    return Trained(path, json.loads(metadata[METADATA_KEY]), tensors)
+
+
+class Maps(nn.Module):
+    """A trunk up to its last maps."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See `Trunk.maps`."""
+        return self.trunk.maps(pixels)
+
+
+class Pool(nn.Module):
+    """What follows the last maps in a trunk."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """See `Trunk.pool`."""
+        return self.trunk.pool(maps)
+
+
+def load(path: Path) -> tuple[nn.Module, nn.Module]:
+    """The network as the part that may compute in half precision, and the part that never does."""
+    trunk = read_trained(path).trunk()
+    return Maps(trunk), Pool(copy.deepcopy(trunk))
+
+
+def finetuned(
+    *,
+    margin: float = 0.25,
+    view: View | None = None,
+    precision: Precision = "fp32",
+    compile: bool = False,
+    weights: str | None = None,
+    sha256: str | None = None,
+) -> TorchEncoder:
+    """Build an encoder of a network that the stage finetune trained.
+
+    Parameters
+    ----------
+    margin, view
+        The margin of the crops, and the view of them to take; without a padding of its own it is the one
+        that the network was trained with.
+    precision, compile
+        See `TorchEncoder`.
+    weights
+        The file, such as models/cnn/dldl_v2/dlib/member0.safetensors.
+    sha256
+        What it must hash to; None is anything. The fingerprint carries the hash in any case.
+
+    Raises
+    ------
+    UserError
+        When no file is named, or it is missing, damaged or another one.
+    """
+    view = view or View()
+    if weights is None:
+        raise UserError("encoder finetuned needs the file of a network: name it in encoder.finetuned.weights")
+    path = Path(weights)
+    trained = read_trained(path, sha256)
+    look = trained.look
+    padding = look.padding if view.padding is None else view.padding
+    look = Look(look.framing, look.size, padding, look.resize)
+    return TorchEncoder(
+        name="finetuned",
+        dim=int(trained.described["width"]),
+        size=look.size,
+        identify=partial(
+            fingerprint,
+            f"finetuned-{trained.described['backbone']}-{look.framing}{look.resize or ''}",
+            verified_sha256(path, sha256),
+            look.size,
+            VERSION,
+            view=View(view.mirror, padding),
+            margin=None if look.framing == "crop" and padding is None else margin,
+        ),
+        load=partial(load, path),
+        prepare=partial(look.cut, margin=margin, mirror=view.mirror),
+        mean=(0.0, 0.0, 0.0),  # the network's first layer takes pixels as they are
+        scale=1.0,
+        precision=resolve(precision),
+        compile=compile,
+    )

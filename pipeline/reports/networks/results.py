@@ -1,0 +1,174 @@
+"""What the stage finetune left, read and checked once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.metrics import age_bins
+from pipeline.reports.groups import MOST
+from pipeline.reports.results import columns, read_frame
+from pipeline.reports.settings import Settings
+from pipeline.tables import first_line, producer_of, read_table
+
+TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
+SCORES = columns(
+    nullable=("test_pearson", "test_unimodal", "test_modes"),
+    member=WHOLE,
+    seed=WHOLE,
+    epochs=WHOLE,
+    best_epoch=WHOLE,
+    val_loss=REAL,
+    mae=REAL,
+    val_mae=REAL,
+    test_mae=REAL,
+    test_rmse=REAL,
+    test_pearson=REAL,
+    test_within=REAL,
+    test_unimodal=REAL,
+    test_modes=REAL,
+)
+HISTORY = columns(member=WHOLE, epoch=WHOLE, train_loss=REAL, val_loss=REAL, val_mae=REAL)
+PREDICTIONS = columns(member=WHOLE, face_id=TEXT, split=TEXT, column=TEXT, target=REAL, prediction=REAL)
+BINS = "target_bins"
+"""The column of groups that the target itself makes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The networks of one loss, or variant, and one backbone.
+
+    `predictions` has a row for each member, column and judged face, with the group columns that are known;
+    `distributions` is aligned with its rows, (rows, C) over `labels`, or None. `seconds` is (members,), or
+    None where no running time is known.
+    """
+
+    name: str
+    backbone: str
+    settings: dict[str, Any]
+    scores: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    distributions: NDArray[np.float64] | None
+    labels: NDArray[np.float64] | None
+    seconds: NDArray[np.float64] | None = None
+
+    @property
+    def title(self) -> str:
+        """How the run is called in legends."""
+        return f"{self.name}, {self.backbone}"
+
+    def test(self, member: int | None = None) -> pd.DataFrame:
+        """Predictions of test faces, of one network or all."""
+        rows = self.predictions["split"] == "test"
+        if member is not None:
+            rows &= self.predictions["member"] == member
+        return self.predictions[rows]
+
+
+def read(
+    folder: Path,
+    losses: Sequence[str],
+    backbones: Sequence[str],
+    faces: pd.DataFrame | None = None,
+    settings: Settings | None = None,
+) -> list[Run]:
+    """Read every loss with every backbone; those without a network are left out, all if there is no folder.
+
+    Parameters
+    ----------
+    folder
+        Holds {loss}/{backbone}/ with scores, history and predictions.
+    losses, backbones
+        Which, in the order of the report.
+    faces
+        face_id and group columns, for errors by group.
+    settings
+        Which of them are groups.
+
+    Raises
+    ------
+    UserError
+        A file is missing, damaged, lacks a column, or does not fit the others.
+    """
+    if not folder.exists():
+        return []
+    found = [
+        read_run(folder / loss / backbone, loss, backbone, faces, settings or Settings())
+        for loss in losses
+        for backbone in backbones
+    ]
+    return [run for run in found if len(run.scores)]
+
+
+def read_run(folder: Path, name: str, backbone: str, faces: pd.DataFrame | None, wanted: Settings) -> Run:
+    """One loss with one backbone."""
+    path = folder / "predictions.parquet"
+    scores = read_frame(folder / "scores.parquet", SCORES)
+    predictions = read_frame(path, PREDICTIONS)
+    raw = read_table(path)
+    settings = producer_of(path)["settings"]
+    distributions = None
+    if "distribution" in raw.column_names:
+        flat = raw["distribution"].combine_chunks().flatten().to_numpy()
+        distributions = flat.reshape(len(predictions), -1).astype(np.float64)
+        predictions["spread"] = raw["spread"].to_numpy()
+    check_complete(path, scores, predictions)
+    if wanted.group_edges:
+        predictions[BINS] = np.asarray(age_bins(predictions["target"], wanted.group_edges), dtype=object)
+    if faces is not None:
+        groups = faces[["face_id", *group_columns(faces, wanted)]]
+        predictions = predictions.merge(groups, on="face_id", how="left", validate="many_to_one")
+    labels = np.asarray(settings["labels"], dtype=np.float64) if settings.get("labels") else None
+    history = read_frame(folder / "history.parquet", HISTORY)
+    return Run(name, backbone, settings, scores, history, predictions, distributions, labels)
+
+
+def check_complete(path: Path, scores: pd.DataFrame, predictions: pd.DataFrame) -> None:
+    """The predictions must be finite and have the errors that the scores claim."""
+    if not np.isfinite(predictions[["target", "prediction"]].to_numpy()).all():
+        raise UserError(f"{path} holds a number that is not finite: run the stage finetune again")
+    test = predictions[predictions["split"] == "test"]
+    errors = (test["prediction"] - test["target"]).abs().groupby([test["member"], test["column"]]).mean()
+    found = errors.groupby("member").mean()
+    claimed = scores.set_index("member")["test_mae"]
+    off = ~np.isclose(found.reindex(claimed.index), claimed, rtol=1e-3, atol=1e-6)
+    if off.any():
+        raise UserError(
+            f"{path}: member {claimed.index[off][0]} has another test error than in scores.parquet: the "
+            "files are of different runs, run the stage finetune again"
+        )
+
+
+def group_columns(faces: pd.DataFrame, settings: Settings) -> list[str]:
+    """The columns whose values are groups of faces: those asked for, or all texts of few values."""
+    own = set(PREDICTIONS.names) | {"spread", BINS}
+    others = [name for name in map(str, faces) if name not in own]
+    texts = [name for name in others if pd.api.types.is_string_dtype(faces[name])]
+    if settings.groups is not None:
+        return [name for name in texts if name in settings.groups]
+    return [name for name in texts if 2 <= faces[name].nunique() <= MOST]
+
+
+def with_seconds(runs: Sequence[Run], logs: Path) -> list[Run]:
+    """The runs with their running times, where logs/finetune-{loss}-{backbone}.json tells them."""
+    return [replace(run, seconds=read_seconds(run, logs)) for run in runs]
+
+
+def read_seconds(run: Run, logs: Path) -> NDArray[np.float64] | None:
+    """Seconds of training for each network of a run, or None if no log tells."""
+    path = logs / f"finetune-{run.name}-{run.backbone}.json"
+    if not path.exists():
+        return None
+    try:
+        seconds = np.asarray(json.loads(path.read_text(encoding="utf-8"))["member_seconds"], dtype=np.float64)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no training log: {first_line(error)}; delete it or train again") from None
+    return seconds if seconds.shape == (len(run.scores),) else None

@@ -1,0 +1,121 @@
+"""Stage finetune: whole networks of one loss and one backbone, from pixels to the target."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.cnn.material import Goal, labelled
+from pipeline.cnn.pixels import decoded
+from pipeline.cnn.recipe import HeadRecipe, Machine, Recipe
+from pipeline.cnn.runs import Plan, empty_tables, finetune
+from pipeline.encoders.looks import Look
+from pipeline.errors import UserError
+from pipeline.params import Finetune, Params
+from pipeline.rejects import Rejects
+from pipeline.seeds import derive_seed
+from pipeline.stages import files
+from pipeline.stages.outputs import empty_folder
+from pipeline.stages.ready import ready_vectors
+from pipeline.stages.running import Detailed, Summary
+from pipeline.tables import read_table, write_table
+
+PRODUCER = "vec2age finetune"
+
+
+def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
+    """Train, predict; write weights, scores, histories, predictions and what was left out."""
+    folder = files.network_folder(loss, backbone)
+    plan, wanted = plan_of(params, loss, backbone)
+    settings = recorded(plan, wanted, loss)
+    rejects = Rejects()
+    if ready_vectors() is not None:
+        empty_folder(folder)
+        write(folder, empty_tables() | {"rejects": rejects.table()}, settings)
+        return {"networks": 0, "why": "the data set holds vectors, no pictures"}
+    faces = labelled(read_table(files.MANIFEST), read_table(files.SPLITS), plan.goal, rejects)
+    pixels = decoded(
+        files.CROPS,
+        faces.face_ids,
+        plan.look.whole,
+        margin=params.crop.margin,
+        cache=files.PIXELS,
+        workers=workers,
+    )
+    empty_folder(folder)
+    outcome = finetune(
+        plan,
+        faces,
+        pixels,
+        seeds_of(params),
+        folder,
+        checkpoints=files.checkpoint_folder(loss, backbone),
+        machine=Machine(**wanted.machine.model_dump(), loaders=min(workers, 2) if plan.augment else 0),
+    )
+    write(folder, outcome.tables | {"rejects": rejects.table()}, settings | {"labels": outcome.labels})
+    return Detailed(outcome.counts() | rejects.summary(), member_seconds=list(outcome.seconds))
+
+
+def write(folder: Any, tables: dict[str, pa.Table], settings: dict[str, Any]) -> None:
+    """Write a run's tables, each with the settings of the run."""
+    for name, table in tables.items():
+        write_table(table, folder / f"{name}.parquet", PRODUCER, settings)
+
+
+def plan_of(params: Params, loss: str, backbone: str) -> tuple[Plan, Finetune]:
+    """What params.yaml asks for under the names of a loss, or a variant, and a backbone."""
+    name, loss_settings, wanted = params.finetune.under(loss)
+    if loss not in params.finetune.losses or backbone not in params.finetune.backbones:
+        raise UserError(
+            f"params.yaml does not ask for loss {loss!r} with backbone {backbone!r}: its finetune.losses are "
+            f"{', '.join(params.finetune.losses)}, its backbones {', '.join(params.finetune.backbones)}"
+        )
+    recipe = wanted.recipe.model_dump()
+    schedule = recipe.pop("schedule")
+    pictures = wanted.pictures
+    framing = pictures.framing
+    if framing == "auto":
+        framing = "aligned" if backbone == "dlib" else "crop"
+    plan = Plan(
+        loss=name,
+        loss_settings=loss_settings,
+        backbone=backbone,
+        backbone_settings=wanted.starts.get(backbone, {}),
+        look=Look(framing, pictures.size, pictures.padding, pictures.resize),
+        augment=[(operation.name, operation.settings) for operation in pictures.augment],
+        goal=goal_of(wanted),
+        head=HeadRecipe(**wanted.head.model_dump()),
+        recipe=Recipe(**recipe, schedule=schedule["name"], schedule_settings=schedule["settings"]),
+        within=params.evaluate.within,
+    )
+    return plan, wanted
+
+
+def goal_of(wanted: Finetune) -> Goal:
+    """What is predicted, with labels as values."""
+    faces = wanted.faces
+    labels = None
+    if faces.labels is not None:
+        spaced = np.linspace(faces.labels.low, faces.labels.high, faces.labels.count)
+        labels = tuple(float(value) for value in spaced)
+    return Goal(tuple(faces.targets), faces.weight, faces.balance, labels)
+
+
+def seeds_of(params: Params) -> list[int]:
+    """The seeds of all runs' networks: as listed, or derived by name."""
+    seeds = params.finetune.seeds
+    if isinstance(seeds, list):
+        return seeds
+    return [derive_seed(params.seed, "finetune", member) for member in range(seeds)]
+
+
+def recorded(plan: Plan, wanted: Finetune, name: str) -> dict[str, Any]:
+    """What the report has to know of a run."""
+    return {
+        "name": name,
+        "loss": plan.loss,
+        "loss_settings": dict(plan.loss_settings),
+        "backbone": plan.backbone,
+        "start": wanted.starts.get(plan.backbone, {}),
+        **wanted.model_dump(include={"faces", "pictures", "head", "recipe"}),
+    }

@@ -1,0 +1,339 @@
+"""Whole networks on the page: numbers by plain loops, the papers' columns, only what the runs allow."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.reports.networks import figures, results, summary, tables
+from pipeline.reports.networks.results import Run
+from pipeline.reports.networks.section import gallery, section
+from pipeline.reports.page import Page, Picture, render
+from pipeline.reports.settings import Settings
+from pipeline.tables import vector_type, write_table
+
+SETTINGS = Settings()
+LABELS = [float(age) for age in range(10, 71)]
+JUDGED = 60
+
+
+def recorded(loss: str, backbone: str, **changes: Any) -> dict[str, Any]:
+    """What the stage writes of a run's settings."""
+    settings: dict[str, Any] = {
+        "loss": loss,
+        "loss_settings": {},
+        "backbone": backbone,
+        "start": {},
+        "faces": {"targets": ["target"], "labels": None, "weight": None, "balance": None},
+        "head": {"hidden": [], "activation": "none", "span": None, "drop_rate": 0.0},
+        "recipe": {"lr": 0.001, "batch_size": 32, "optimizer": "adam", "frozen_epochs": 0, "epochs": 3},
+        "labels": LABELS,
+    }
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        place = settings
+        for part in path:
+            place = place[part]
+        place[last] = value
+    return settings
+
+
+def write_run(
+    folder: Path,
+    name: str,
+    backbone: str,
+    *,
+    loss: str | None = None,
+    members: int = 2,
+    columns: tuple[str, ...] = ("target",),
+    distributions: bool = True,
+    seed: int = 0,
+    **changes: Any,
+) -> None:
+    """The files of one run, as the stage finetune leaves them."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for member in range(members):
+        for column in columns:
+            for face in range(JUDGED):
+                target = 12.0 + face % 50
+                split = "validation" if face % 2 else "test"
+                prediction = target + rng.normal(0, 4)
+                rows.append((member, f"face{face}", split, column, target, prediction))
+    frame = pd.DataFrame(rows, columns=["member", "face_id", "split", "column", "target", "prediction"])
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    if distributions:
+        spread = rng.uniform(1, 5, len(frame))
+        shapes = np.exp(
+            -0.5 * ((np.array(LABELS) - frame["prediction"].to_numpy()[:, None]) / spread[:, None]) ** 2
+        )
+        shapes = (shapes / shapes.sum(1, keepdims=True)).astype(np.float32)
+        table = table.append_column("spread", pa.array(spread, pa.float32()))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(shapes.ravel()), type=vector_type(len(LABELS)))
+        table = table.append_column("distribution", column)
+    errors = (frame["prediction"] - frame["target"]).abs()
+    means = errors.groupby([frame["member"], frame["split"]]).mean().unstack()
+    scores = pd.DataFrame(
+        {
+            "member": range(members),
+            "seed": range(members),
+            "epochs": 3,
+            "best_epoch": 2,
+            "val_loss": 0.5 + seed,
+            "mae": 3.0,
+            "val_mae": means["validation"].to_numpy(),
+            "test_mae": means["test"].to_numpy(),
+            "test_rmse": 5.0,
+            "test_pearson": 0.9,
+            "test_within": 0.7,
+            "test_unimodal": 0.8 if distributions else None,
+            "test_modes": 1.3 if distributions else None,
+        }
+    )
+    history = pd.DataFrame(
+        [
+            {"member": member, "epoch": epoch, "train_loss": 1.0, "val_loss": 1.0, "val_mae": 9.0 - epoch}
+            for member in range(members)
+            for epoch in (1, 2, 3)
+        ]
+    )
+    settings = recorded(loss or name, backbone, **changes)
+    place = folder / name / backbone
+    schema = pa.schema([("test_unimodal", pa.float64()), ("test_modes", pa.float64())])
+    as_table = pa.Table.from_pandas(scores, preserve_index=False)
+    for field in schema:
+        position = as_table.column_names.index(field.name)
+        as_table = as_table.set_column(position, field, as_table[field.name].cast(field.type))
+    write_table(as_table.replace_schema_metadata(), place / "scores.parquet", "vec2age finetune", settings)
+    for kind, part in (
+        ("history", pa.Table.from_pandas(history, preserve_index=False)),
+        ("predictions", table),
+    ):
+        write_table(part.replace_schema_metadata(), place / f"{kind}.parquet", "vec2age finetune", settings)
+
+
+FACES = pd.DataFrame(
+    {
+        "face_id": [f"face{face}" for face in range(JUDGED)],
+        "target": [12.0 + face % 50 for face in range(JUDGED)],
+        "split": ["validation" if face % 2 else "test" for face in range(JUDGED)],
+        "gender": ["f" if face % 3 else "m" for face in range(JUDGED)],
+        "file": [f"{face}.jpg" for face in range(JUDGED)],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models") / "cnn"
+    write_run(root, "mse", "resnet18", distributions=False, labels=None)
+    write_run(root, "dldl_v2", "resnet18", seed=1)
+    return root
+
+
+@pytest.fixture
+def runs(folder: Path) -> list[Run]:
+    return results.read(folder, ["mse", "dldl_v2"], ["resnet18"], FACES)
+
+
+def frame_of(found: list[Any], name: str) -> pd.DataFrame:
+    (table,) = [table for table in found if table.name == name]
+    frame: pd.DataFrame = table.frame
+    assert [column.key for column in table.columns if column.key not in frame] == []
+    return frame
+
+
+def test_errors_and_biases_are_those_of_the_predictions(runs: list[Run]) -> None:
+    frame = frame_of(tables.all_tables(runs, SETTINGS), "networks_fairness")
+    run = runs[1]
+    scores, biases = [], []
+    for member in (0, 1):
+        by_group: dict[str, list[float]] = {}
+        for row in run.predictions.to_dict("records"):
+            if row["member"] == member and row["split"] == "test":
+                by_group.setdefault(row["gender"], []).append(abs(row["prediction"] - row["target"]))
+        scores.append(np.mean([error for errors in by_group.values() for error in errors]))
+        biases.append(abs(np.mean(by_group["f"]) - np.mean(by_group["m"])))
+    row = frame[frame["loss"] == "dldl_v2"].iloc[0]
+    assert row["mae"] == pytest.approx(np.mean(scores))
+    assert row["gender_bias"] == pytest.approx(np.mean(biases))
+    assert "file_bias" not in frame, "a name is no group"
+    assert row["target_bins_bias"] > 0
+
+
+def test_the_overview_has_a_row_for_every_run(runs: list[Run]) -> None:
+    frame = frame_of(tables.all_tables(runs, SETTINGS), "networks")
+    assert frame["loss"].tolist() == ["mse", "dldl_v2"]
+    assert frame["mae"].tolist() == pytest.approx([run.scores["test_mae"].mean() for run in runs])
+    assert frame["unimodal"].isna().tolist() == [True, False]
+    assert frame_of(tables.all_tables(runs, SETTINGS), "networks_uc_forms")["form"].tolist() == [
+        "Non-LDL",
+        "FLDL",
+    ]
+    assert {"mae", "rmse", "pc"} <= set(frame_of(tables.all_tables(runs, SETTINGS), "networks_combo"))
+
+
+def test_tables_that_the_runs_do_not_allow_are_left_out(runs: list[Run]) -> None:
+    names = [table.name for table in tables.all_tables(runs, SETTINGS)]
+    assert "networks_uc_combinations" not in names
+    assert not [name for name in names if name.startswith("networks_by_")]
+    assert tables.all_tables([], SETTINGS) == []
+    assert section([], SETTINGS, []) == []
+
+
+def test_the_combinations_of_uc_table_4(tmp_path: Path) -> None:
+    names = ["softmax_concentrated", "unimodal_concentrated", "mean_variance", "unimodal_mean_variance"]
+    for name in names:
+        write_run(tmp_path, name, "vgg16")
+    frame = frame_of(
+        tables.all_tables(results.read(tmp_path, names, ["vgg16"]), SETTINGS), "networks_uc_combinations"
+    )
+    assert frame[["auxiliary", "primary"]].to_numpy().tolist() == [
+        ["Softmax", "Concentrated"],
+        ["Unimodal", "Concentrated"],
+        ["Softmax", "Mean & Variance"],
+        ["Unimodal", "Mean & Variance"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("aspect", "changes", "values"),
+    [
+        ("lr", {"recipe__lr": 1e-4}, [0.001, 0.0001]),
+        ("batch_size", {"recipe__batch_size": 16}, [32, 16]),
+        ("optimizer", {"recipe__optimizer": "sgd"}, ["ADAM", "SGD"]),
+        (
+            "head",
+            {"head__hidden": [8, 8], "head__activation": "sigmoid"},
+            ["as it is", "2 FC with ReLU + 1 FC with Sigmoid"],
+        ),
+        ("strategy", {"start": {"weights": "w.pth"}}, ["1) No Pretraining", "3) Pretraining without Freeze"]),
+    ],
+)
+def test_runs_that_differ_in_one_thing_become_its_table(
+    tmp_path: Path, aspect: str, changes: dict[str, Any], values: list[Any]
+) -> None:
+    write_run(tmp_path, "plain", "resnet50", loss="mse")
+    write_run(tmp_path, "other", "resnet50", loss="mse", seed=1, **changes)
+    found = tables.all_tables(results.read(tmp_path, ["plain", "other"], ["resnet50"]), SETTINGS)
+    assert [table.name for table in found if table.name.startswith("networks_by_")] == [
+        f"networks_by_{aspect}"
+    ]
+    frame = frame_of(found, f"networks_by_{aspect}")
+    assert frame["value"].tolist() == values
+    assert frame["val_loss"].tolist() == [0.5, 1.5]
+
+
+def test_the_weight_of_the_unimodal_loss_is_uc_table_5(tmp_path: Path) -> None:
+    for weight in (10.0, 1000.0):
+        name = f"uc_{weight:g}"
+        settings = {"loss_settings": {"unimodal_weight": weight}}
+        write_run(tmp_path, name, "vgg16", loss="unimodal_concentrated", **settings)
+    found = tables.all_tables(results.read(tmp_path, ["uc_10", "uc_1000"], ["vgg16"]), SETTINGS)
+    assert frame_of(found, "networks_by_lambda")["value"].tolist() == [10.0, 1000.0]
+
+
+def test_three_angles_are_uc_table_2(tmp_path: Path) -> None:
+    write_run(tmp_path, "dldl_v2", "resnet50", columns=("yaw", "pitch", "roll"))
+    frame = frame_of(
+        tables.all_tables(results.read(tmp_path, ["dldl_v2"], ["resnet50"]), SETTINGS), "networks_uc_forms"
+    )
+    row = frame.iloc[0]
+    assert row["mean"] == pytest.approx(np.mean([row["yaw"], row["pitch"], row["roll"]]), rel=1e-6)
+
+
+def test_the_best_and_worst_predictions_are_listed_by_face(runs: list[Run]) -> None:
+    frame = frame_of(tables.all_tables(runs, SETTINGS), "networks_extremes")
+    best = tables.best_run(runs)
+    test = best.test(0)
+    errors = (test["prediction"] - test["target"]).abs().to_numpy()
+    assert frame["error"].tolist() == pytest.approx([*np.sort(errors)[:6], *np.sort(errors)[::-1][:6]])
+    assert frame["which"].tolist() == ["best"] * 6 + ["worst"] * 6
+
+
+def test_the_deviation_at_every_label_is_uc_figure_6(tmp_path: Path) -> None:
+    write_run(tmp_path, "dldl_v2", "resnet18", members=1)
+    (run,) = results.read(tmp_path, ["dldl_v2"], ["resnet18"])
+    chart = figures.spread_per_label([run], SETTINGS)
+    assert chart is not None
+    test = run.test()
+    expected = {age: part["spread"].mean() for age, part in test.groupby("target")}
+    (line,) = chart.marks
+    assert dict(zip(line.x, line.y, strict=True)) == pytest.approx(expected)
+
+
+def test_labels_with_few_faces_are_left_out_where_others_have_many(
+    runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "ENOUGH", 1)
+    chart = figures.spread_per_label(runs, SETTINGS)
+    assert chart is not None
+    assert len(chart.marks[0].x) == runs[1].test()["target"].nunique()
+
+
+def test_chosen_faces_are_shown_with_their_distributions(runs: list[Run]) -> None:
+    assert figures.chosen_faces(runs, ["face4", "nobody"]) == ["face4"]
+    chosen = figures.chosen_faces(runs)
+    assert len(chosen) == 4
+    test = runs[1].test(0).set_index("face_id")
+    assert chosen[0] == test["spread"].idxmin()
+    assert chosen[-1] == test["spread"].idxmax()
+    chart = figures.distributions(runs, "face4", SETTINGS)
+    assert chart.reference == 16.0
+    (line,) = chart.marks
+    place = int(
+        np.flatnonzero((runs[1].predictions["face_id"] == "face4") & (runs[1].predictions["member"] == 0))[0]
+    )
+    assert runs[1].distributions is not None
+    assert line.y == pytest.approx(runs[1].distributions[place].tolist())
+    assert line.x == LABELS
+
+
+def test_running_times_come_from_the_logs(runs: list[Run], tmp_path: Path) -> None:
+    (tmp_path / "finetune-mse-resnet18.json").write_text(json.dumps({"member_seconds": [60.0, 180.0]}))
+    timed = results.with_seconds(runs, tmp_path)
+    frame = tables.overview(timed, SETTINGS).frame
+    assert frame["minutes"].iloc[0] == 2.0
+    assert np.isnan(frame["minutes"].iloc[1])
+    (tmp_path / "finetune-mse-resnet18.json").write_text("{}")
+    with pytest.raises(UserError, match="is no training log"):
+        results.with_seconds(runs, tmp_path)
+
+
+def test_metrics_hold_mean_spread_and_minimum(runs: list[Run]) -> None:
+    found = summary.metrics(runs)["mse"]["resnet18"]["test_mae"]
+    assert found["mean"] == pytest.approx(runs[0].scores["test_mae"].mean(), abs=1e-6)
+    assert set(found) == {"mean", "std", "min"}
+
+
+def test_the_section_becomes_a_part_of_the_page(runs: list[Run]) -> None:
+    charts = figures.all_charts(runs, SETTINGS)
+    shown = {face: np.zeros((8, 8, 3), np.uint8) for face in FACES["face_id"]}
+    (made,) = section(runs, SETTINGS, charts, shown)
+    assert isinstance(made.blocks[-1], Picture)
+    html = render(Page("t", sections=[made]))
+    assert "Whole networks" in html
+    assert "UC Tables 1 and 3" in html
+    (without,) = section(runs, SETTINGS, charts)
+    assert not [block for block in without.blocks if isinstance(block, Picture)], "no face of a real person"
+    assert gallery(tables.extremes(runs[0], SETTINGS).frame, shown).png.startswith(b"\x89PNG")
+
+
+def test_files_of_different_runs_are_refused(folder: Path, tmp_path: Path) -> None:
+    write_run(tmp_path, "mse", "resnet18", seed=1)
+    (tmp_path / "mse/resnet18/scores.parquet").write_bytes(
+        (folder / "mse/resnet18/scores.parquet").read_bytes()
+    )
+    with pytest.raises(UserError, match=r"predictions\.parquet: member 0 has another test error"):
+        results.read(tmp_path, ["mse"], ["resnet18"])
+
+
+def test_nothing_trained_is_nothing_to_show_but_a_lost_run_is_an_error(folder: Path, tmp_path: Path) -> None:
+    assert results.read(tmp_path / "cnn", ["mse"], ["resnet18"]) == []
+    with pytest.raises(UserError, match="does not exist: run the stage that writes it"):
+        results.read(folder, ["l1"], ["resnet18"])
