@@ -43,11 +43,16 @@ class Registry(Generic[T]):
         factory: Callable[..., T] = getattr(import_module(module), attribute)
         return factory
 
+    def settings(self, name: str) -> list[str]:
+        """What may be set of something registered, by name."""
+        parameters = inspect.signature(self.factory(name)).parameters.values()
+        return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
     def build(self, name: str, **settings: Any) -> T:
         """Build what is registered under a name; an unknown setting is named with what is allowed."""
         factory = self.factory(name)
         parameters = inspect.signature(factory).parameters.values()
-        allowed = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        allowed = self.settings(name)
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
         unknown = [key for key in settings if key not in allowed]
         if unknown and not takes_any:

@@ -36,6 +36,9 @@ REGISTRY: Registry[pa.Table] = Registry(
         "vec2uage_json": "pipeline.datasets.vec2uage:read_vec2uage_json",
         "selfie_fv": "pipeline.datasets.selfie_fv:read_selfie_fv",
         "vectors": "pipeline.datasets.vector_sets:read_vectors",
+        "fer2013": "pipeline.datasets.expressions:read_fer2013",
+        "raf_db": "pipeline.datasets.expressions:read_raf_db",
+        "ck_plus": "pipeline.datasets.expressions:read_ck_plus",
     },
 )
 

@@ -1,0 +1,1 @@
+"""Images to numbers or classes, end to end."""
