@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -119,8 +119,8 @@ class Module(pl.LightningModule):
             value: Tensor = self.loss(output, labels, weight)
         right = (self.loss.prediction(output.detach()) == labels).sum()
         sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])
-        for position, number in enumerate((value.detach() * len(labels), right, len(labels))):
-            sums[position] += float(number)
+        numbers = (value.item() * len(labels), right.item(), len(labels))
+        self.sums[split] = [total + number for total, number in zip(sums, numbers, strict=True)]
         return value
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -139,11 +139,12 @@ class Module(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Note the epoch; keep its weights if its validation loss is the lowest so far."""
+        optimizer = cast(torch.optim.Optimizer, self.optimizers())
         row: dict[str, float] = {
             "epoch": self.current_epoch + 1,
-            "lr": self.optimizers().param_groups[0]["lr"],
-        }  # type: ignore[union-attr]
-        row["scale"] = self.recipe.scale(self.current_epoch)
+            "lr": optimizer.param_groups[0]["lr"],
+            "scale": self.recipe.scale(self.current_epoch),
+        }
         for split, (total, right, count) in sorted(self.sums.items()):
             row |= {f"{split}_loss": total / count, f"{split}_accuracy": right / count}
         self.sums = {}
@@ -247,7 +248,7 @@ def check_labels(module: Module, labels: Tensor, classes: int, split: str) -> No
 
 def quiet_trainer(recipe: ClassificationRecipe, accelerator: str) -> pl.Trainer:
     """Lightning without files, bars or greetings."""
-    stopping = []
+    stopping: list[pl.Callback] = []
     if recipe.stop_patience is not None:
         stopping.append(pl.callbacks.EarlyStopping("val_loss", patience=recipe.stop_patience))
     return pl.Trainer(

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -66,19 +65,17 @@ def list_fer2013(root: Path, rejects: Rejects) -> list[Listed]:
 
 def read_fer2013_csv(file: Path, rejects: Rejects, merge_tests: bool) -> ImageSet:
     """The published table: emotion, pixels and Usage in every row."""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     rows, labels, splits = [], [], []
     with file.open(encoding="utf-8", newline="") as text:
         reader = csv.DictReader(text)
-        fields = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = fields
-        for name in ("emotion", "pixels", "Usage"):
-            if name not in fields:
-                raise UserError(f"{file} has no column {name!r}: it has {', '.join(fields) or 'none'}")
         try:
+            fields = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = fields
+            for name in ("emotion", "pixels", "Usage"):
+                if name not in fields:
+                    raise UserError(f"{file} has no column {name!r}: it has {', '.join(fields) or 'none'}")
             for row in reader:
-                where = f"{file.name}, line {reader.line_num}"
-                checked = fer_row(row, where, rejects)
+                checked = fer_row(row, f"{file.name}, line {reader.line_num}", rejects)
                 if checked is not None:
                     rows.append(checked[0])
                     labels.append(checked[1])
