@@ -44,15 +44,15 @@ class Registry(Generic[T]):
         return factory
 
     def settings(self, name: str) -> list[str]:
-        """What may be set of something registered, by name."""
+        """The names of the settings that a factory takes."""
         parameters = inspect.signature(self.factory(name)).parameters.values()
         return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
     def build(self, name: str, **settings: Any) -> T:
         """Build what is registered under a name; an unknown setting is named with what is allowed."""
         factory = self.factory(name)
-        parameters = inspect.signature(factory).parameters.values()
         allowed = self.settings(name)
+        parameters = inspect.signature(factory).parameters.values()
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
         unknown = [key for key in settings if key not in allowed]
         if unknown and not takes_any:
