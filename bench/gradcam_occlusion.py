@@ -85,7 +85,8 @@ def main() -> None:
     model = age_model(pictures[options.faces :], ages[options.faces :])
     with torch.inference_mode():
         predicted = torch.cat([model(part) for part in test.split(BATCH)]).squeeze(1).numpy()
-    print(f"{len(test)} faces, {len(ages) - len(test)} trained on: MAE {np.abs(predicted - test_ages).mean():.2f} years")
+    error = np.abs(predicted - test_ages).mean()
+    print(f"{len(test)} faces, {len(ages) - len(test)} trained on: MAE {error:.2f} years")
     print(f"{'layer':8s} {'hottest':>8s} {'coldest':>8s} {'difference':>22s} {'hottest moved more':>19s}")
     for layer in [*options.layers.split(","), None]:
         hot, cold = measure(model, test, layer)

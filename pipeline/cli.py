@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline import __version__
+from pipeline.cli_explain import app as explain_app
 from pipeline.errors import UserError
 
 STAGES = {
@@ -130,6 +131,9 @@ def where() -> None:
     from pipeline.stages.results import print_results
 
     print_results()
+
+
+app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
 
 
 def print_version(wanted: bool) -> None:

@@ -317,6 +317,66 @@ class Report(Section):
     unit: Annotated[str, Field(min_length=1)]
 
 
+class ImagesParams(Section):
+    """Which labelled pictures: a reader of `pipeline.datasets.image_sets`, its folder and its settings."""
+
+    name: str
+    root: str
+    settings: dict[str, Any]
+
+
+class ArchitectureParams(Section):
+    """A network by timm's name, and what its constructor takes."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+class Classify(Section):
+    """Classes in place of numbers: what `finetune` trains when its task is classification."""
+
+    images: ImagesParams
+    validation: OpenFraction
+    test: OpenFraction
+    seeds: Seeds
+    architecture: ArchitectureParams
+    losses: Annotated[list[LossParams], Field(min_length=1)]
+    optimizer: Literal["adam", "sgd"]
+    lr: AboveZero
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Positive
+    epochs: Positive
+    lr_patience: Annotated[int, Field(ge=0)]
+    lr_factor: OpenFraction
+    stop_patience: Positive | None
+    balance: bool
+    second_scale_from: Fraction | None
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, le=1)]
+    flip: bool
+    precision: Literal["float32", "bfloat16"]
+
+    @model_validator(mode="after")
+    def _losses_have_a_name_each(self) -> "Classify":
+        names = [loss.name for loss in self.losses]
+        if len(set(names)) < len(names):
+            raise ValueError("losses must not name one twice: it would write over its own models")
+        return self
+
+    def recipe(self, loss: str) -> dict[str, Any]:
+        """What a classifier's recipe is built from, for one of the losses."""
+        wanted = {one.name: one.settings for one in self.losses}
+        shared = self.model_dump(exclude={"images", "validation", "test", "seeds", "architecture", "losses"})
+        return {
+            "architecture": self.architecture.name,
+            "architecture_settings": self.architecture.settings,
+            "loss": loss,
+            "loss_settings": wanted[loss],
+            **shared,
+        }
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -332,6 +392,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     report: Report
+    classify: Classify
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -29,7 +29,7 @@ def test_the_default_is_valid() -> None:
         ("crop.margin", -1, "parameter 'crop.margin' is -1: input should be greater than or equal to 0"),
         ("crop.margin", "wide", "parameter 'crop.margin' is 'wide': input should be a valid number"),
         ("crop.margn", 1, "unknown parameter 'crop.margn': did you mean 'margin'?"),
-        ("qqq", 1, "unknown parameter 'qqq': allowed are augment, crop,"),
+        ("qqq", 1, "unknown parameter 'qqq': allowed are augment, "),
         ("seed", True, "parameter 'seed' is True: input should be a valid integer"),
         ("seed", 1.5, "parameter 'seed' is 1.5: input should be a valid integer"),
         ("encoder.views.0.pading", 1, "unknown parameter 'encoder.views.0.pading': did you mean 'padding'?"),

@@ -114,6 +114,10 @@ class Classifier:
         """The probability of every class, (N, C)."""
         return self._batched(pictures, lambda x: self.loss.probabilities(self.network(x)))
 
+    def outputs(self, pictures: Pictures) -> npt.NDArray[np.float32]:
+        """What the network puts out and the loss takes, (N, C) or (N, D)."""
+        return self._batched(pictures, self.network)
+
     def predict(self, pictures: Pictures) -> npt.NDArray[np.int64]:
         """The number of the most probable class, (N,)."""
         return cast(npt.NDArray[np.int64], self.probabilities(pictures).argmax(-1))

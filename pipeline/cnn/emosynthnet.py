@@ -119,7 +119,7 @@ class EmoSynthNet(nn.Module):
     img_size
         The side of the pictures: a multiple of 16, or 28, which is padded to 32.
     width
-        Multiplies the numbers of maps and of dense units.
+        Multiplies the numbers of maps; dense layers keep their 128 and 64 units.
     drop_rate
         Dropout of whole maps after every block, and of the flattened maps.
 
@@ -168,9 +168,9 @@ class EmoSynthNet(nn.Module):
         self.upsample = nn.Upsample(scale_factor=2)
         self.flatten = nn.Flatten()
         self.head_dropout = nn.Dropout(drop_rate)
-        dense, self.num_features = scaled(128, width), scaled(64, width)
-        self.dense1 = nn.Linear(last * (self.side // 4 + 12) ** 2, dense)
-        self.dense2 = nn.Linear(dense, self.num_features)
+        self.num_features = 64
+        self.dense1 = nn.Linear(last * (self.side // 4 + 12) ** 2, 128)
+        self.dense2 = nn.Linear(128, self.num_features)
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:

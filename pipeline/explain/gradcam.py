@@ -140,15 +140,15 @@ def layer_of(network: nn.Module, name: str) -> nn.Module:
         raise UserError(f"the network has no layer {name!r}: its parts are {', '.join(layers)}") from None
 
 
-def last_maps(network: nn.Module, images: Tensor) -> str:
-    """The name of the last module that puts out maps of more than one pixel, and runs only once."""
+def last_maps(network: nn.Module, images: Tensor, smallest: int = 2) -> str:
+    """The name of the last module whose maps have so many rows and columns, and which runs only once."""
     order: list[str] = []
     wide: set[str] = set()
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             order.append(name)
-            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) >= smallest:
                 wide.add(name)
 
         return hook

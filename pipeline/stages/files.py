@@ -22,6 +22,8 @@ METRICS = Path("reports/metrics.json")
 FIGURES = Path("reports/figures")
 PAGE = Path("reports/index.html")
 LOGS = Path("logs")
+CLASSIFIERS = Path("networks/classification")
+EXPLAINED = Path("reports/explain")
 
 
 def rates(optimizer: str, policy: str) -> Path:
@@ -32,3 +34,8 @@ def rates(optimizer: str, policy: str) -> Path:
 def run_folder(optimizer: str, policy: str) -> Path:
     """The models of one optimiser under one policy."""
     return MODELS / policy / optimizer
+
+
+def classifier_folder(loss: str) -> Path:
+    """The classifiers trained with one loss."""
+    return CLASSIFIERS / loss

@@ -1,11 +1,12 @@
 """Stage report: the figures and the page."""
 
 from pipeline import params as parameters
+from pipeline.cnn.model_table import model_table
 from pipeline.faces.augmentation import Operation
 from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import figures, gallery, page
+from pipeline.reports import classification, explained, figures, gallery, page
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.page import Picture, Section
 from pipeline.reports.provenance import provenance
@@ -25,8 +26,12 @@ def run(params: Params, workers: int) -> Summary:
     results = with_seconds(results, files.LOGS)
     evaluation = evaluate(results, Settings(seed=params.seed, **wanted, **params.report.model_dump()))
     charts = figures.all_charts(results, evaluation)
-    augmented = augmentation_section(params)
-    pictures = [block for section in augmented for block in section.blocks if isinstance(block, Picture)]
+    more = [
+        *augmentation_section(params),
+        *classification_section(),
+        *explained.sections(files.EXPLAINED),
+    ]
+    pictures = [block for section in more for block in section.blocks if isinstance(block, Picture)]
     empty_folder(files.FIGURES)
     figures.write([*charts, *pictures], files.FIGURES)
     content = build_page(
@@ -36,7 +41,7 @@ def run(params: Params, workers: int) -> Summary:
         rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
-        more=augmented,
+        more=more,
     )
     page.write(content, files.PAGE)
     return {
@@ -55,3 +60,9 @@ def augmentation_section(params: Params) -> list[Section]:
     picture = gallery.examples(portrait(), examples(operations, params.seed))
     ages = read_table(files.BALANCE).to_pandas()
     return [gallery.section(measured, ages, picture, params.report.target)]
+
+
+def classification_section() -> list[Section]:
+    """How classifiers did, and what networks cost; nothing where none was trained."""
+    runs = classification.read_classifiers(files.CLASSIFIERS)
+    return classification.sections(runs, model_table(classes=len(runs[0].classes)) if runs else None)

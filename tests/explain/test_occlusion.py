@@ -52,7 +52,9 @@ def test_shapes_and_shares_that_do_not_fit_are_refused():
 FACES = os.environ.get("VEC2AGE_UTKFACE", "")
 
 
-@pytest.mark.skipif(not FACES, reason="private faces: set VEC2AGE_UTKFACE to a folder of UTKFace's photographs")
+@pytest.mark.skipif(
+    not FACES, reason="private faces: set VEC2AGE_UTKFACE to a folder of UTKFace's photographs"
+)
 def test_on_an_age_model_the_hottest_quarter_of_100_faces_matters_more_than_the_coldest():
     from bench.gradcam_occlusion import age_model, measure, photographs
     from pipeline.metrics.distributions import mean_interval
