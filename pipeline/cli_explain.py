@@ -6,6 +6,7 @@ import typer
 
 Method = Annotated[Literal["tsne", "umap"], typer.Option(help="How vectors are laid out on a plane.")]
 Loss = Annotated[str, typer.Option(help="Whose classifier: a name of classify.losses.")]
+Losses = Annotated[list[str], typer.Option(help="Whose classifiers, side by side; may be repeated.")]
 Layer = Annotated[
     str | None, typer.Option(help="Whose maps are weighed; by default the last ones that are not too small.")
 ]
@@ -67,14 +68,14 @@ def faces(
 
 @app.command()
 def features(
-    loss: Loss,
+    loss: Losses,
     method: Method = "tsne",
     colour: Annotated[Literal["class", "error"], typer.Option(help="What colours mean.")] = "class",
     pictures: Annotated[int, typer.Option(min=5, help="How many test pictures, at most.")] = 2000,
 ) -> None:
-    """Lay out the features of a classifier on a plane.
+    """Lay out the features of classifiers on a plane.
 
-    Example: [bold]vec2age explain features --loss mam_softmax[/bold]
+    Example: [bold]vec2age explain features --loss cross_entropy --loss mam_softmax[/bold]
     """
     from pipeline import params
     from pipeline.stages import explaining
@@ -100,7 +101,7 @@ def classes(
 
 @app.command()
 def landscape(
-    loss: Annotated[list[str], typer.Option(help="Whose classifiers, side by side; may be repeated.")],
+    loss: Losses,
     pictures: Annotated[int, typer.Option(min=1, help="How many training pictures.")] = 256,
     radius: Annotated[
         float, typer.Option(help="How far the plane reaches; 1 is a filter's own length.")

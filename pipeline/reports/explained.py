@@ -77,7 +77,7 @@ def sections(folder: Path) -> list[Section]:
                 "How vectors and features lie",
                 "Vectors laid out on a plane so that near ones stay near. Distances between far groups and "
                 "the size of groups mean little.",
-                tuple(projection(table) for table in tables["projection"]),
+                tuple(projections(group) for group in beside(tables["projection"])),
             )
         )
     if tables["plane"]:
@@ -120,34 +120,55 @@ def caption_of(table: Explained) -> str:
     return str(table.settings.get("caption", ""))
 
 
-def projection(table: Explained) -> Picture:
+def beside(tables: Sequence[Explained]) -> list[list[Explained]]:
+    """Projections that are to be seen side by side: those whose settings name the same `beside`."""
+    groups: dict[str, list[Explained]] = {}
+    for table in tables:
+        groups.setdefault(str(table.settings.get("beside", table.name)), []).append(table)
+    return list(groups.values())
+
+
+def projections(tables: Sequence[Explained]) -> Picture:
+    """Projections side by side, each with its own points, all with the first one's legend."""
+    figure = blank(5.2 * len(tables) + 1.6, 5.2)
+    for position, table in enumerate(tables, start=1):
+        axes = figure.add_subplot(1, len(tables), position)
+        scatter(figure, axes, table, legend=position == 1)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_title(table.title, loc="left", fontsize="small", fontweight="bold", wrap=True)
+    first = tables[0]
+    colour = first.settings.get("colour", "their values")
+    alt = f"{len(first.frame)} points on a plane, coloured by {colour}" + ", once for each." * (
+        len(tables) > 1
+    )
+    title = first.title if len(tables) == 1 else str(first.settings["together"])
+    name = str(first.settings.get("beside", first.name))
+    return Picture(f"explain_{name}", title, alt, as_png(figure), caption_of(first))
+
+
+def scatter(figure: Figure, axes: Axes, table: Explained, legend: bool) -> None:
     """Points in the colours of their labels, each label with a marker of its own, or of their values."""
-    figure = blank(7.0, 5.2)
-    axes = figure.add_subplot()
     frame = table.frame
-    if "label" in frame:
-        labels = frame["label"].fillna("unknown")
-        for position, name in enumerate(sorted(labels.unique(), key=natural)):
-            some = frame[labels == name]
-            axes.scatter(
-                some["x"],
-                some["y"],
-                s=9,
-                color=PALETTE[position % len(PALETTE)],
-                marker=MARKERS[(position + position // len(PALETTE)) % len(MARKERS)],
-                linewidths=0,
-                alpha=0.8,
-                label=name,
-            )
-        figure.legend(loc="outside right center", frameon=False, fontsize="small", markerscale=2)
-    else:
+    if "label" not in frame:
         points = axes.scatter(frame["x"], frame["y"], c=frame["value"], s=9, cmap="viridis", linewidths=0)
         figure.colorbar(points, ax=axes, label=str(table.settings.get("colour", "")))
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_title(table.title, loc="left", fontsize="medium", fontweight="bold")
-    alt = f"{len(frame)} points on a plane, coloured by {table.settings.get('colour', 'their values')}."
-    return Picture(f"explain_{table.name}", table.title, alt, as_png(figure), caption_of(table))
+        return
+    labels = frame["label"].fillna("unknown")
+    for position, name in enumerate(sorted(labels.unique(), key=natural)):
+        some = frame[labels == name]
+        axes.scatter(
+            some["x"],
+            some["y"],
+            s=9,
+            color=PALETTE[position % len(PALETTE)],
+            marker=MARKERS[(position + position // len(PALETTE)) % len(MARKERS)],
+            linewidths=0,
+            alpha=0.8,
+            label=name if legend else None,
+        )
+    if legend:
+        figure.legend(loc="outside right center", frameon=False, fontsize="small", markerscale=2)
 
 
 def natural(name: str) -> tuple[int, float, str]:
@@ -212,5 +233,5 @@ def contours(figure: Figure, axes: Axes, x: Any, y: Any, values: Any, logarithmi
     axes.contour(x, y, shown, levels=levels, colors="white", linewidths=0.3)
     axes.set_aspect("equal")
     bar = figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=levels[:: LEVELS // 5])
-    bar.ax.set_yticklabels([f"{level:.2g}" for level in levels[:: LEVELS // 5]])
+    bar.ax.set_yticklabels([f"{level:.3g}" for level in levels[:: LEVELS // 5]])
     bar.ax.minorticks_off()

@@ -46,19 +46,26 @@ def vectors(
     return keep(f"vectors_{method}_{colour}", "projection", columns, title, colour=f"{named}{unit}")
 
 
-def features(params: Params, loss: str, method: Method, colour: str, pictures: int) -> list[str]:
-    """Lay out what the last layer of a classifier is fed, for test pictures, coloured by class or error."""
-    classifier, data, rows = classifier_and_pictures(params, loss, pictures)
-    shown, labels = data.part(rows)
-    seed = derive_seed(params.seed, "explain", "features")
-    names = np.array(data.classes)[labels]
-    if colour == "error":
-        names = np.where(classifier.predict(shown) == labels, "right", "wrong")
-    elif colour != "class":
+def features(params: Params, losses: Sequence[str], method: Method, colour: str, pictures: int) -> list[str]:
+    """Lay out what the last layer of classifiers is fed, for test pictures, coloured by class or error."""
+    if colour not in ("class", "error"):
         raise UserError(f"features of pictures have no {colour!r}: colour them by class or error")
-    columns = points(project(classifier.features(shown), method, seed=seed), names.tolist())
-    title = f"{NAMES[method]} of features learnt with {TITLES.get(loss, loss)}, coloured by {colour}"
-    return keep(f"features_{loss}_{method}_{colour}", "projection", columns, title, colour=colour)
+    seed = derive_seed(params.seed, "explain", "features")
+    written = []
+    for loss in losses:
+        classifier, data, rows = classifier_and_pictures(params, loss, pictures)
+        shown, labels = data.part(rows)
+        names = np.array(data.classes)[labels]
+        if colour == "error":
+            names = np.where(classifier.predict(shown) == labels, "right", "wrong")
+        columns = points(project(classifier.features(shown), method, seed=seed), names.tolist())
+        group = {"together": f"{NAMES[method]} of learnt features, coloured by {colour}"}
+        if len(losses) > 1:
+            group["beside"] = f"features_{method}_{colour}"
+        title = f"{NAMES[method]} of features learnt with {TITLES.get(loss, loss)}"
+        name = f"features_{loss}_{method}_{colour}"
+        written += keep(name, "projection", columns, title, colour=colour, **group)
+    return written
 
 
 def classes(params: Params, loss: str, pictures: int, layer: str | None) -> list[str]:

