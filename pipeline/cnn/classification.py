@@ -1,8 +1,10 @@
 """Training a classifier on pictures in memory: one network, one seed, the best epoch kept."""
 
+import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -212,8 +214,7 @@ def fit_classifier(
         tuple(int(count) for count in counts),
     )
     weights = class_weights(labels, len(classes)) if recipe.balance else None
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
+    with torch.random.fork_rng(), silence():
         torch.manual_seed(derive_seed(seed, "weights"))
         module = Module(design, recipe, weights, seed)
         for name, some in (("training", labels), ("validation", wanted)):
@@ -244,6 +245,20 @@ def check_labels(module: Module, labels: Tensor, classes: int, split: str) -> No
             f"{split} label {int(labels[row])} in row {row}: there are classes 0 to {classes - 1}"
         )
     module.loss.check_targets(labels.float())
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep Lightning from greeting, advising and warning about how many processes load its data."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def quiet_trainer(recipe: ClassificationRecipe, accelerator: str) -> pl.Trainer:

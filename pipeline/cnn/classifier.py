@@ -175,7 +175,8 @@ class Classifier:
         for name in ("classes", "size", "counts"):
             raw[name] = tuple(raw[name])
         design = Design(**raw)
-        network, loss = design.build()
+        with torch.random.fork_rng():  # its first weights are thrown away
+            network, loss = design.build()
         for part, module in (("network", network), ("loss", loss)):
             prefix = f"{part}."
             own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

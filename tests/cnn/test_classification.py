@@ -10,6 +10,7 @@ from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
 from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
 from pipeline.cnn.classifier import Classifier
 from pipeline.errors import UserError
+from pipeline.seeds import derive_seed
 
 CLASSES = ("left", "right", "none")
 TINY = ClassificationRecipe(
@@ -17,7 +18,7 @@ TINY = ClassificationRecipe(
     loss="cross_entropy",
     epochs=3,
     batch_size=16,
-    lr=0.01,
+    lr=0.003,
     zoom=0.0,
     shear=0.0,
     flip=False,
@@ -94,19 +95,22 @@ def test_scales_go_from_255_to_512_and_the_kept_epochs_scale_is_kept():
     "loss", ["am_softmax", "mam_softmax", "symmetric_cross_entropy", "dwb", "one_hot_mse"]
 )
 def test_every_kind_of_loss_trains_and_predicts(loss):
-    trained = fit(replace(TINY, loss=loss, epochs=2))
+    trained = fit(replace(TINY, loss=loss, epochs=4))
     probabilities = trained.classifier.probabilities(TEST[0])
     assert probabilities.shape == (48, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    assert trained.history["train_loss"].iloc[-1] < trained.history["train_loss"].iloc[0]
+    # not the loss: a margin that grows with the lead makes it harder for itself
+    assert trained.history["train_accuracy"].max() > 0.7, "chance is a third"
 
 
 def test_a_loss_with_class_vectors_trains_them_and_the_network_ends_in_features():
-    trained = fit(replace(TINY, loss="aam_softmax", epochs=1))
-    vectors = trained.classifier.loss.inner.W.detach()
-    assert trained.classifier.network.num_classes == 0
-    again = fit(replace(TINY, loss="aam_softmax", epochs=2))
-    assert not torch.equal(vectors, again.classifier.loss.inner.W)
+    trained = fit(replace(TINY, loss="aam_softmax", epochs=1)).classifier
+    assert trained.network.num_classes == 0
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(1, "weights"))
+        _, fresh = trained.design.build()
+    assert fresh.inner.W.shape == trained.loss.inner.W.shape == (64, 3)
+    assert not torch.equal(fresh.inner.W, trained.loss.inner.W)
 
 
 def test_sgd_and_bfloat16_train_too():
