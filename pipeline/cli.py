@@ -21,6 +21,7 @@ STAGES = {
     "train": "Train one model for each seed; they predict validation and test faces.",
     "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",
     "report": "Draw the figures and write the page reports/index.html.",
+    "study": "Search for better settings with Optuna; write the best ones as studies/best.yaml.",
 }
 
 app = typer.Typer(
@@ -52,11 +53,21 @@ Policy = Annotated[
 ]
 
 
-def run(name: str, workers: int | None, **options: str) -> None:
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="VEC2AGE_STORAGE",
+        metavar="URL",
+        help="The study's database, which several machines may share; an SQLite file if not given.",
+    ),
+]
+
+
+def run(name: str, workers: int | None, private: dict[str, str | None] | None = None, **options: str) -> None:
     """Run a stage; its module is imported only now."""
     from pipeline.stages.running import run_stage
 
-    run_stage(name, workers, **options)
+    run_stage(name, workers, private, **options)
 
 
 def command_of(name: str) -> tuple[Callable[..., None], str]:
@@ -71,9 +82,13 @@ def command_of(name: str) -> tuple[Callable[..., None], str]:
     def of_policy_and_optimizer(optimizer: Optimizer, policy: Policy, workers: Workers = None) -> None:
         run(name, workers, policy=policy, optimizer=optimizer)
 
+    def with_storage(storage: Storage = None, workers: Workers = None) -> None:
+        run(name, workers, {"storage": storage})
+
     several: dict[str, tuple[Callable[..., None], str]] = {
         "find_lr": (of_optimizer, "--optimizer adam"),
         "train": (of_policy_and_optimizer, "--optimizer adam --policy found"),
+        "study": (with_storage, "--storage postgresql://user@host/studies"),
     }
     return several.get(name, (plain, "--workers 4"))
 

@@ -6,10 +6,13 @@ sentence that names the key, the value and what is allowed.
 """
 
 import difflib
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -45,6 +48,16 @@ def checked_seeds(value: Any) -> int | list[int]:
 
 
 Seeds = Annotated[int | list[int], PlainValidator(checked_seeds)]
+
+
+def checked_edges(value: list[float]) -> list[float]:
+    """Borders between bins, in ascending order."""
+    if any(a >= b for a, b in pairwise(value)):
+        raise ValueError(f"{value} is not in ascending order")
+    return value
+
+
+Edges = Annotated[list[float], AfterValidator(checked_edges)]
 
 
 class Section(BaseModel):
@@ -99,7 +112,9 @@ class Crop(Section):
 class Split(Section):
     """Which faces train, validate and test."""
 
-    method: Literal["paper", "random", "stratified", "folds"]
+    method: Literal[
+        "paper", "random", "stratified", "folds", "repeated", "cross_validation", "published", "across"
+    ]
     per_target: Annotated[int, Field(ge=2)]
     validation: OpenFraction
     test: OpenFraction
@@ -107,6 +122,7 @@ class Split(Section):
     fold: Annotated[int, Field(ge=0)]
     bin_width: Annotated[float, Field(gt=0)] | None
     folder: str | None
+    test_on: list[str] | None
 
     @model_validator(mode="after")
     def _fractions_leave_something_to_train_on(self) -> "Split":
@@ -260,6 +276,13 @@ class Swa(Sgd):
     swa_lr_min: AboveZero | None
 
 
+class Balance(Section):
+    """Which groups of training faces shall weigh the same."""
+
+    column: str | None
+    edges: Annotated[list[float], Field(min_length=1), AfterValidator(checked_edges)]
+
+
 OptimizerName = Literal["adam", "adagrad", "sgd", "swa"]
 PolicyName = Literal["fixed", "found"]
 
@@ -275,6 +298,7 @@ class Train(Section):
     adagrad: Adaptive
     sgd: Sgd
     swa: Swa
+    balance: Balance
 
     def fixed_rate(self, optimizer: str) -> float:
         """An optimiser's learning rate under policy `fixed`."""
@@ -297,6 +321,122 @@ class Train(Section):
         }
 
 
+def is_number(value: Any, low: float = 0.0, high: float = float("inf")) -> bool:
+    """Whether a YAML value is a finite number from `low` to below `high`."""
+    return type(value) in (int, float) and low <= value < high
+
+
+def is_whole(value: Any, low: int = 1) -> bool:
+    """Whether a YAML value is a whole number of at least `low`."""
+    return type(value) is int and value >= low
+
+
+def is_rate(value: Any) -> bool:
+    """Whether a YAML value is a number above 0."""
+    return is_number(value) and value > 0
+
+
+def dimension(check: Callable[[Any], bool], values: str, ranged: bool = True) -> PlainValidator:
+    """A check of one searched setting: null, a list of values, or where `ranged` {low, high, log}."""
+
+    def checked(value: Any) -> Any:
+        if value is None or (isinstance(value, list) and value and all(map(check, value))):
+            return value
+        if ranged and isinstance(value, dict) and {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+            low, high, log = value["low"], value["high"], value.get("log", False)
+            if check(low) and check(high) and low < high and isinstance(log, bool):
+                if log and low <= 0:
+                    raise ValueError(f"low is {low!r}: it must be above 0 on a logarithmic scale")
+                return {"low": low, "high": high, "log": log}
+        form = ", or {low, high, log} with low below high" if ranged else ""
+        raise ValueError(f"{value!r} is not null, a list of {values}{form}")
+
+    return PlainValidator(checked)
+
+
+Rates = Annotated[Any, dimension(is_rate, "numbers above 0")]
+Shares = Annotated[Any, dimension(lambda value: is_number(value, high=1), "numbers from 0 to below 1")]
+Counts = Annotated[Any, dimension(is_whole, "whole numbers above 0")]
+
+
+class Space(Section):
+    """What a study searches; null leaves a setting as it stands under `train`."""
+
+    lr: Rates
+    optimizer: Annotated[
+        Any,
+        dimension(lambda value: value in get_args(OptimizerName), "adam, adagrad, sgd, swa", ranged=False),
+    ]
+    batch_size: Counts
+    hidden: Annotated[
+        Any,
+        dimension(
+            lambda value: isinstance(value, list) and all(map(is_whole, value)), "lists of widths", False
+        ),
+    ]
+    dropout: Shares
+    weight_decay: Annotated[Any, dimension(is_number, "numbers of at least 0")]
+    loss: Annotated[Any, dimension(lambda value: isinstance(value, str), "losses' names", ranged=False)]
+    momentum: Shares
+    swa_start: Annotated[Any, dimension(lambda value: is_whole(value, 0), "whole numbers")]
+    swa_freq: Counts
+    swa_lr: Rates
+
+    @model_validator(mode="after")
+    def _something_is_searched(self) -> "Space":
+        if all(value is None for value in self.model_dump().values()):
+            raise ValueError("every setting is null: give at least one a range or a list")
+        return self
+
+    def searched(self) -> dict[str, Any]:
+        """The settings that are not null."""
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+
+class Pruning(Section):
+    """Which trials end early, by what they have reached at some epoch."""
+
+    method: Literal["median", "hyperband", "none"]
+    warmup: Positive
+    every: Positive
+
+
+class Study(Section):
+    """The search for better settings than those under `train`."""
+
+    optimizer: OptimizerName
+    trials: Positive
+    seeds: Positive
+    group: Positive
+    epochs: Positive
+    sampler: Literal["tpe", "random", "grid"]
+    grid_points: Annotated[int, Field(ge=2)]
+    pruning: Pruning
+    space: Space
+
+
+class Mlflow(Section):
+    """Where MLflow records."""
+
+    uri: Annotated[str, Field(min_length=1)]
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+class Neptune(Section):
+    """Where Neptune records: its hosted service closed in March 2026."""
+
+    mode: Literal["offline", "async"]
+    project: str | None
+
+
+class Tracking(Section):
+    """Who records what was run."""
+
+    trackers: list[Literal["dvclive", "mlflow", "neptune"]]
+    mlflow: Mlflow
+    neptune: Neptune
+
+
 class Evaluate(Section):
     """What is measured on the faces that no model was trained on."""
 
@@ -308,6 +448,8 @@ class Evaluate(Section):
     within: Annotated[float, Field(ge=0)]
     bin_width: AboveZero
     resamples: Positive
+    groups: list[str] | None
+    group_edges: Edges
 
 
 class Report(Section):
@@ -392,6 +534,8 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     report: Report
+    study: Study
+    tracking: Tracking
     classify: Classify
 
 

@@ -37,6 +37,16 @@ def test_the_default_is_valid() -> None:
         ("split.test", 0.9, "validation and test together must be less than 1"),
         ("crop.detectors", ["hog"], "parameter 'crop.detectors.0' is 'hog': input should be 'dlib_hog'"),
         ("crop.detectors", [], "parameter 'crop.detectors' is []: list should have at least 1 item"),
+        (
+            "evaluate.group_edges",
+            [40, 20],
+            "parameter 'evaluate.group_edges': [40.0, 20.0] is not in ascending",
+        ),
+        (
+            "train.balance.edges",
+            [],
+            "parameter 'train.balance.edges' is []: list should have at least 1 item",
+        ),
         ("encoder.facenet.sha256", "abc", "parameter 'encoder.facenet.sha256' is 'abc'"),
     ],
 )

@@ -10,6 +10,7 @@ A reader turns one source format into the manifest, a table with a row for each 
 - `subject`: who it is, null where unknown;
 - `dataset`: which reader it came from;
 - one text column for each group (gender, ethnicity, ...), null where unknown;
+- one column of numbers for each further target: the head-pose sets have `yaw`, `pitch` and `roll`;
 - `vector`: only from sources that hold vectors instead of pictures.
 """
 
@@ -36,6 +37,18 @@ REGISTRY: Registry[pa.Table] = Registry(
         "vec2uage_json": "pipeline.datasets.vec2uage:read_vec2uage_json",
         "selfie_fv": "pipeline.datasets.selfie_fv:read_selfie_fv",
         "vectors": "pipeline.datasets.vector_sets:read_vectors",
+        "morph2": "pipeline.datasets.morph2:read_morph2",
+        "appa_real": "pipeline.datasets.appa_real:read_appa_real",
+        "agedb": "pipeline.datasets.agedb:read_agedb",
+        "afad": "pipeline.datasets.afad:read_afad",
+        "imdb_wiki": "pipeline.datasets.imdb_wiki:read_imdb_wiki",
+        "scut_fbp": "pipeline.datasets.scut_fbp:read_scut_fbp",
+        "scut_fbp5500": "pipeline.datasets.scut_fbp5500:read_scut_fbp5500",
+        "hotornot": "pipeline.datasets.hotornot:read_hotornot",
+        "aflw2000": "pipeline.datasets.pose:read_aflw2000",
+        "300w_lp": "pipeline.datasets.pose:read_300w_lp",
+        "biwi": "pipeline.datasets.biwi:read_biwi",
+        "several": "pipeline.datasets.several:read_several",
         "fer2013": "pipeline.datasets.expressions:read_fer2013",
         "raf_db": "pipeline.datasets.expressions:read_raf_db",
         "ck_plus": "pipeline.datasets.expressions:read_ck_plus",
@@ -63,7 +76,7 @@ def read(
     Parameters
     ----------
     name
-        The reader: sample, csv, utkface, fgnet, benchmark_json, vec2uage_json, selfie_fv or vectors.
+        The reader: a name of `REGISTRY`; see docs/datasets.md.
     root
         The folder (for vector sets also the file) to read; opened read-only and never changed.
     rejects

@@ -17,10 +17,19 @@ PUBLISHED = (((6, 7), (8, 9)), ((8, 9), (0, 1)), ((0, 1), (2, 3)), ((1, 2), (3, 
 
 def fold_sides(faces: Faces, folds: int, fold: int, seed: int) -> Integers:
     """One of `folds` folds tests, the next one validates."""
-    if folds < 3 or not 0 <= fold < folds:
+    rounds = folds_of(faces, folds, seed, least=3, fold=fold)
+    sides = np.full(len(faces.ids), TRAIN)
+    sides[rounds[fold]] = TEST
+    sides[rounds[(fold + 1) % folds]] = VALIDATION
+    return sides
+
+
+def folds_of(faces: Faces, folds: int, seed: int, *, least: int, fold: int = 0) -> list[Integers]:
+    """The faces of each fold, as positions: every age spread over all folds, every subject in one."""
+    if folds < least or not 0 <= fold < folds:
+        parts = "one tests, one validates" if least > 2 else "one tests, the others train"
         raise UserError(
-            f"fold {fold} of {folds}: there must be at least 3 folds (one tests, one validates), "
-            "and fold counts from 0"
+            f"fold {fold} of {folds}: there must be at least {least} folds ({parts}), and fold counts from 0"
         )
     if len(np.unique(faces.subjects)) < folds:
         raise UserError(f"{folds} folds need as many subjects: there are {len(np.unique(faces.subjects))}")
@@ -36,24 +45,12 @@ def fold_sides(faces: Faces, folds: int, fold: int, seed: int) -> Integers:
     groups = None if isinstance(splitter, StratifiedKFold) else faces.subjects
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        rounds = list(splitter.split(faces.bins, faces.bins, groups))
-    sides = np.full(len(faces.ids), TRAIN)
-    sides[rounds[fold][1]] = TEST
-    sides[rounds[(fold + 1) % folds][1]] = VALIDATION
-    return sides
+        return [test for _, test in splitter.split(faces.bins, faces.bins, groups)]
 
 
 def folder_sides(manifest: pa.Table, faces: Faces, column: str, fold: int) -> Integers:
     """A published division, told by a column of folders."""
-    columns = ", ".join(manifest.column_names)
-    if column not in manifest.column_names:
-        raise UserError(f"the manifest has no column {column!r} to split by: it has {columns}")
-    by_id = dict(zip(manifest["face_id"].to_pylist(), manifest[column].to_pylist(), strict=True))
-    folders = [by_id[face_id] for face_id in faces.ids]
-    if None in folders:
-        raise UserError(
-            f"face {faces.ids[folders.index(None)]} has no {column!r}: the division is incomplete"
-        )
+    folders = column_of(manifest, faces, column)
     kinds = sorted(set(folders), key=lambda kind: (not kind.isdecimal(), kind.zfill(20)))
     if set(kinds) <= {"0", "1", "2"}:
         rounds: Sequence[tuple[set[str], set[str]]] = [({"1"}, {"2"})]
@@ -66,3 +63,23 @@ def folder_sides(manifest: pa.Table, faces: Faces, column: str, fold: int) -> In
     validates, tests = rounds[fold]
     codes = [TEST if kind in tests else VALIDATION if kind in validates else TRAIN for kind in folders]
     return np.array(codes, dtype=np.int64)
+
+
+def column_of(manifest: pa.Table, faces: Faces, column: str) -> list[str]:
+    """A text column of the manifest in the faces' order, with a value for every face.
+
+    Raises
+    ------
+    UserError
+        There is no such column, it is not text, or a face has no value.
+    """
+    if column not in manifest.column_names:
+        columns = ", ".join(manifest.column_names)
+        raise UserError(f"the manifest has no column {column!r} to split by: it has {columns}")
+    if not pa.types.is_string(manifest.schema.field(column).type):
+        raise UserError(f"column {column!r} holds numbers: faces can be split by a column of text")
+    by_id = dict(zip(manifest["face_id"].to_pylist(), manifest[column].to_pylist(), strict=True))
+    values = [by_id[face_id] for face_id in faces.ids]
+    if None in values:
+        raise UserError(f"face {faces.ids[values.index(None)]} has no {column!r}: the division is incomplete")
+    return values

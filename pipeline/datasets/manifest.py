@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -38,6 +38,8 @@ class Record:
         Who it is.
     groups
         Group columns and their values.
+    values
+        Further numbers to predict, by name, such as the three angles of a head; finite.
     where
         The place in the source, for messages: "labels.csv, row 7".
     """
@@ -47,6 +49,11 @@ class Record:
     subject: object = None
     groups: Mapping[str, object] = field(default_factory=dict)
     where: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def labels(self, target: float) -> str:
+        """The target and further numbers, for a message."""
+        return ", ".join([f"{target:.15g}", *(f"{name} {value:g}" for name, value in self.values.items())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,8 @@ def build_manifest(
     Returns
     -------
     pyarrow.Table
-        face_id, path, target, subject, dataset and the group columns, sorted by face_id.
+        face_id, path, target, subject, dataset, the group columns and any further numbers to predict, sorted
+        by face_id.
     """
     checked = []
     for record in records:
@@ -165,8 +173,8 @@ def settle(faces: Iterable[Face], rejects: Rejects) -> list[Face]:
     kept = []
     for face_id in sorted(same):
         group = sorted(same[face_id], key=lambda face: (face.record.path or "", face.record.where))
-        if len({face.target for face in group}) > 1:
-            said = [f"{face.name()} says {face.target:.15g}" for face in group]
+        if len({(face.target, *face.record.values.items()) for face in group}) > 1:
+            said = [f"{face.name()} says {face.record.labels(face.target)}" for face in group]
             conflict(group, rejects, "conflicting_targets", "the same face has different targets", said)
         elif any(differs(face.vector, group[0].vector) for face in group[1:]):
             said = [face.name() for face in group]
@@ -205,13 +213,7 @@ def merge(group: Sequence[Face], rejects: Rejects) -> Face:
             notes.append(f"subject differs, {shorten(first.record.subject)} is kept")
         detail = "; ".join([f"the same as {first.name()}, which is kept", *notes])
         reject(face.record, rejects, "duplicate", detail, face.face_id)
-    record = first.record
-    return Face(
-        first.face_id,
-        first.target,
-        Record(record.path, record.target, record.subject, groups, record.where),
-        first.vector,
-    )
+    return replace(first, record=replace(first.record, groups=groups))
 
 
 def text(value: object) -> str | None:
@@ -235,7 +237,7 @@ def check_groups(groups: Iterable[str]) -> None:
 
 
 def to_table(faces: Sequence[Face], dataset: str) -> pa.Table:
-    """Faces, sorted by face_id, as the manifest table; vectors become its last column."""
+    """Faces, sorted by face_id, as the manifest table; further numbers, then vectors are its last columns."""
     groups = sorted({name for face in faces for name in face.record.groups})
     check_groups(groups)
     columns: dict[str, pa.Array] = {
@@ -247,6 +249,8 @@ def to_table(faces: Sequence[Face], dataset: str) -> pa.Table:
     }
     for name in groups:
         columns[name] = pa.array([text(face.record.groups.get(name)) for face in faces], pa.string())
+    for name in dict.fromkeys(name for face in faces for name in face.record.values):
+        columns[name] = pa.array([face.record.values.get(name) for face in faces], pa.float64())
     vectors = [face.vector for face in faces if face.vector is not None]
     if vectors:
         flat = pa.array(np.concatenate(vectors))

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UserError
@@ -109,6 +109,18 @@ def digest(root: str, path: str) -> str:
             raise Unusable("unreadable", f"reading failed ({error.strerror})") from error
 
 
+def contents(root: str, path: str, most: int) -> bytes:
+    """The bytes of a small file with labels; raises `Unusable` like `open_inside`, or for a larger one."""
+    with open_inside(root, path) as file:
+        try:
+            data = file.read(most + 1)
+        except OSError as error:
+            raise Unusable("unreadable", f"reading failed ({error.strerror})") from error
+    if len(data) > most:
+        raise Unusable("too_large", f"a file with labels of more than {most // 2**20} MiB")
+    return data
+
+
 def walk(root: Path, rejects: Rejects) -> Iterator[str]:
     """Every file below a root, as sorted relative paths; symlinks to folders are named, not followed."""
 
@@ -129,8 +141,11 @@ def walk(root: Path, rejects: Rejects) -> Iterator[str]:
     yield from sorted(found)
 
 
-def pictures(root: Path, rejects: Rejects) -> list[str]:
-    """The picture files below a root, by their names' endings; the others are counted by ending."""
+def pictures(root: Path, rejects: Rejects, beside: Collection[str] = ()) -> list[str]:
+    """The picture files below a root, by their names' endings; the others are counted by ending.
+
+    `beside` names endings that belong there, such as those of files with labels, and are not counted.
+    """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: set data.root to the folder of the pictures")
     taken, others = [], Counter[str]()
@@ -138,7 +153,7 @@ def pictures(root: Path, rejects: Rejects) -> list[str]:
         suffix = PurePosixPath(path).suffix.lower()
         if suffix in PICTURE_SUFFIXES:
             taken.append(path)
-        else:
+        elif suffix not in beside:
             others[suffix] += 1
     for suffix, count in sorted(others.items()):
         ending = f"ending in {suffix!r}" if suffix else "without an ending"

@@ -4,11 +4,15 @@ Every method depends on the faces and the seed alone, never on the order of rows
 known subject on one side. A face without a subject is taken as a subject of its own.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from pipeline.datasets.folds import fold_sides, folder_sides
 from pipeline.datasets.pool import balanced_pool
+from pipeline.datasets.protocols import across_sides, cross_validation_sides, published_sides
 from pipeline.datasets.split_faces import (
     HELD_OUT,
     SPLITS,
@@ -25,6 +29,8 @@ from pipeline.errors import UserError
 from pipeline.rejects import Rejects
 from pipeline.seeds import derive_seed
 
+METHODS = ("paper", "random", "stratified", "folds", "repeated", "cross_validation", "published", "across")
+
 
 def split(
     manifest: pa.Table,
@@ -39,6 +45,7 @@ def split(
     fold: int = 0,
     bin_width: float | None = None,
     folder: str | None = None,
+    test_on: Sequence[str] | None = None,
 ) -> pa.Table:
     """Divide faces into training, validation and test.
 
@@ -47,10 +54,13 @@ def split(
     manifest
         With face_id, target and, where known, subject.
     method
-        `paper`: a balanced pool of `per_target` faces of each age, halved into validation and test; the
-        rest trains (see `pipeline.datasets.pool`). `random`: the fractions `validation` and `test` of all
-        faces. `stratified`: the same fractions of each age. `folds`: fold number `fold` of `folds` tests,
-        the next one validates; or the folders of a published division.
+        `paper`: a balanced pool of `per_target` faces of each age, halved into validation and test; the rest
+        trains (see `pipeline.datasets.pool`). `random`: the fractions `validation` and `test` of all faces.
+        `stratified`: the same fractions of each age. `folds`: fold number `fold` of `folds` tests, the next
+        one validates; or the folders of a published division. `repeated`: as `random`, drawn anew for each
+        `fold` of `folds`. `cross_validation`: fold number `fold` tests. `published`: a column that says train
+        and test. `across`: faces of one data set, or group, test. In the last three the fraction `validation`
+        of the faces that do not test validates.
     seed
         The run's root seed.
     rejects
@@ -61,9 +71,13 @@ def split(
     bin_width
         Targets are put into bins of this width; None takes whole numbers as they are.
     folder
-        With `folds`: the column that holds a published division. Folders 0, 1, 2 are training, validation
-        and test; ten folders give the benchmark's five divisions; of any other number, folder `fold` (in
-        sorted order) tests and the next one validates.
+        With `folds`: the column that holds a published division. Folders 0, 1, 2 are training, validation and
+        test; ten folders give the benchmark's five divisions; of any other number, folder `fold` (in sorted
+        order) tests and the next one validates. With `cross_validation`: the column that holds the folds.
+        With `published`: the column of train, test and perhaps validation. With `across`: the column that
+        `test_on` is about, by default `dataset`.
+    test_on
+        With `across`: the values whose faces test.
 
     Returns
     -------
@@ -80,18 +94,29 @@ def split(
     SmallClassWarning
         Ages have too few faces; the message names them with their numbers.
     """
-    if method not in ("paper", "random", "stratified", "folds"):
-        raise UserError(f"unknown split {method!r}: choose one of paper, random, stratified, folds")
-    binned = method in ("paper", "stratified") or (method == "folds" and folder is None)
-    faces = describe(manifest, bin_width, binned=binned)
-    rng = np.random.default_rng(derive_seed(seed, "split", method))
+    if method not in METHODS:
+        raise UserError(f"unknown split {method!r}: choose one of {', '.join(METHODS)}")
+    if method in ("repeated", "cross_validation") and not 0 <= fold < folds:
+        raise UserError(f"fold {fold} of {folds}: fold counts from 0")
+    made_here = method in ("folds", "cross_validation") and folder is None
+    faces = describe(manifest, bin_width, binned=method in ("paper", "stratified") or made_here)
+    drawn = (fold,) if method in ("repeated", "cross_validation") else ()
+    rng = np.random.default_rng(derive_seed(seed, "split", method, *drawn))
     if method == "paper":
         sides = balanced_pool(faces, per_target, rng)
         leave_out(faces, sides, Rejects() if rejects is None else rejects)
-    elif method == "random":
+    elif method in ("random", "repeated"):
         sides = random_sides(faces, check_fractions(validation, test), rng)
     elif method == "stratified":
         sides = stratified_sides(faces, check_fractions(validation, test), rng)
+    elif method == "cross_validation":
+        # the folds are the same for every fold, only who validates is drawn anew
+        own = derive_seed(seed, "split", method)
+        sides = cross_validation_sides(manifest, faces, folds, fold, folder, validation, own, rng)
+    elif method == "published":
+        sides = published_sides(manifest, faces, folder, validation, rng)
+    elif method == "across":
+        sides = across_sides(manifest, faces, folder, test_on, validation, rng)
     elif folder is None:
         sides = fold_sides(faces, folds, fold, derive_seed(seed, "split", method))
     else:
@@ -110,6 +135,16 @@ def split(
     )
     assert_disjoint(table, manifest)
     return table
+
+
+def every_fold(
+    manifest: pa.Table, method: str, *, seed: int, folds: int = 5, **settings: Any
+) -> list[pa.Table]:
+    """The splits of all folds of a protocol such as `cross_validation`; arguments as of `split`.
+
+    Errors are then reported as mean and spread over folds and seeds: see `pipeline.metrics.folds`.
+    """
+    return [split(manifest, method, seed=seed, folds=folds, fold=fold, **settings) for fold in range(folds)]
 
 
 def leave_out(faces: Faces, sides: Integers, rejects: Rejects) -> None:

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.dlib_format import MEAN_RGB
 from pipeline.encoders.dlib_weights import (
     FEATURES,
     LEVELS,
-    MEAN_RGB,
     SHA256,
     STEM_CHANNELS,
     VECTOR,

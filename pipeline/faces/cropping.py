@@ -32,7 +32,7 @@ from pipeline.rejects import Rejects
 from pipeline.tables import open_table, write_batches
 
 # Raise it when the same file and settings give other rows than before.
-CODE_VERSION = 1
+CODE_VERSION = 2
 PRODUCER = "vec2age crop"
 STAGE = "crop"
 SHARD_KEY = b"vec2age.shard"
@@ -190,7 +190,7 @@ def _key(settings: Settings, tasks: Iterable[Task]) -> str:
     text = json.dumps(
         {
             "code": CODE_VERSION,
-            "packages": {name: version(name) for name in ("dlib-bin", "pillow", "numpy")},
+            "packages": {name: version(name) for name in ("dlib-bin", "pillow", "numpy", "torch")},
             "settings": asdict(settings),
             "faces": [face_id for face_id, _ in tasks],
         },

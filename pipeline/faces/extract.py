@@ -216,13 +216,13 @@ def crop_file(task: tuple[str, str], root: Path, settings: Settings) -> dict[str
 
 
 def make_worker(root: Path, settings: Settings) -> Callable[[tuple[str, str]], dict[str, Any] | Rejection]:
-    """What a worker process runs on a face_id and its path; all models are loaded when it returns.
+    """What a worker process runs on a face_id and its path; what every file needs is loaded when it returns.
 
-    Their loading takes seconds, which must not count against the first file's time limit. The function
-    lives here because a worker imports what its module imports.
+    Loading must not count against the first file's time limit. The detectors after the first are loaded when
+    a face escapes that one, which none may: see `pipeline.faces.pool.untimed`. The function lives here
+    because a worker imports what its module imports.
     """
     blank = np.zeros((80, 80, 3), dtype=np.uint8)
-    for detector in settings.build_detectors():
-        detector.detect(blank)
+    settings.build_detectors()[0].detect(blank)
     landmarks5(blank, (0, 0, 80, 80))
     return functools.partial(crop_file, root=root, settings=settings)

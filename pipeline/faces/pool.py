@@ -12,7 +12,7 @@ import signal
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -25,6 +25,9 @@ R = TypeVar("R")
 ATTEMPTS = 2
 AHEAD_PER_WORKER = 32
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DLIB_NUM_THREADS")
+
+# In a worker process, the pipe to the one that gives it work.
+_giver: Connection | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,8 @@ class _Pool(Generic[T, R]):
             if kind == "ready":
                 worker.started = True
                 worker.deadline = time.monotonic() + self.timeout
+            elif kind == "loading":
+                worker.deadline = float("inf")
             else:
                 self.done[worker.index] = content
                 self.busy.remove(worker)
@@ -209,14 +214,35 @@ def _cause_of_death(worker: _Worker[T]) -> str:
     return f"exit code {code}"
 
 
+@contextlib.contextmanager
+def untimed() -> Iterator[None]:
+    """Stop the clock on the item that this process works on, if it is a pool's: something must be loaded.
+
+    Loading what a process needs once, such as a large library, may take longer than an item. The item's time
+    begins anew afterwards.
+
+    Examples
+    --------
+    >>> with untimed():
+    ...     import json
+    """
+    if _giver is not None:
+        _giver.send(("loading", None))
+    yield
+    if _giver is not None:
+        _giver.send(("ready", None))
+
+
 def _serve(connection: Connection, make: Callable[[], Callable[[T], R]]) -> None:
     """Work on one item after the other until the other end of the pipe closes."""
+    global _giver
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends us
     for variable in THREAD_VARIABLES:  # dlib and torch read them when they are first imported, which is later
         os.environ[variable] = "1"
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             function = make()
+            _giver = connection
             connection.send(("ready", None))
             while True:
                 item = connection.recv()

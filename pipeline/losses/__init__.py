@@ -33,6 +33,12 @@ REGISTRY: "Registry[Loss]" = Registry(
         "unimodal": "pipeline.losses.label_distribution:UnimodalLoss",
         "concentrated": "pipeline.losses.label_distribution:ConcentratedLoss",
         "unimodal_concentrated": "pipeline.losses.label_distribution:UnimodalConcentratedLoss",
+        "softmax_concentrated": "pipeline.losses.label_distribution:SoftmaxConcentratedLoss",
+        "unimodal_mean_variance": "pipeline.losses.label_distribution:UnimodalMeanVarianceLoss",
+        "coral": "pipeline.losses.ordinal:CORALLoss",
+        "corn": "pipeline.losses.ordinal:CORNLoss",
+        "or_cnn": "pipeline.losses.ordinal:ORCNNLoss",
+        "combo": "pipeline.losses.combo:ComboLoss",
         "cross_entropy": "pipeline.losses.classification:CrossEntropyLoss",
         "one_hot_mse": "pipeline.losses.classification:OneHotMSELoss",
         "symmetric_cross_entropy": "pipeline.losses.symmetric_ce:SymmetricCrossEntropyLoss",
@@ -50,6 +56,13 @@ REGISTRY: "Registry[Loss]" = Registry(
         "double_margin_softmax": "pipeline.losses.margin_softmax:DoubleMarginSoftmaxLoss",
     },
 )
+
+# A stack's last layer is linear and has a leading members dimension; these need something else. All others
+# can train a stack.
+NOT_IN_A_STACK = {
+    "coral": "its questions share one weight vector, and a stack's last layer has one for each: use or_cnn, "
+    "the same formula without sharing, or corn",
+}
 
 
 def build(name: str, **settings: Any) -> "Loss":

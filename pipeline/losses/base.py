@@ -1,6 +1,7 @@
 """What all losses share: shape checks, half precision, weights, the mean over samples."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,11 @@ def refuse_targets(wrong: Tensor, target: Tensor, sentence: str) -> None:
         raise UserError(f"target {target[row].item():g} in row {row}: {sentence}")
 
 
+def widened(output: Tensor) -> Tensor:
+    """Half precision as float32, which probabilities and their moments need; all else as it is."""
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+
+
 class Loss(nn.Module, ABC):
     """A loss of one batch, as a weighted mean of the losses of its samples.
 
@@ -53,7 +59,16 @@ class Loss(nn.Module, ABC):
 
     def prediction(self, output: Tensor) -> Tensor:
         """The predicted values that outputs stand for, on the scale of the targets."""
-        return output
+        return widened(output)
+
+    @property
+    def remedy(self) -> str:
+        """What to do when this loss stops being a number."""
+        return "lower the learning rate"
+
+    def learn(self, target: Tensor) -> dict[str, Any]:
+        """Settings that this loss takes from the training targets (N,), where it was not given them."""
+        return {}
 
     def check_targets(self, target: Tensor) -> None:
         """Refuse targets (N,) for which this loss is not defined, once, before a training.
@@ -90,8 +105,7 @@ class Loss(nn.Module, ABC):
             raise ValueError(
                 f"output has shape {tuple(output.shape)} and target {tuple(target.shape)}: not {wanted}"
             )
-        if output.dtype in (torch.float16, torch.bfloat16):
-            output = output.float()
+        output = widened(output)
         return self.formula(output, target.to(output.dtype))
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -105,3 +119,39 @@ class Loss(nn.Module, ABC):
             One non-negative number per sample, shaped like `target`.
         """
         return weighted_mean(self.per_sample(output, target), weight)
+
+
+class DivergedError(UserError):
+    """A loss that is no longer a number; the sentence says where it happened and what to do."""
+
+
+def stop_unless_finite(value: Tensor, loss: Loss, where: str) -> None:
+    """Stop a training whose loss became infinite or NaN, instead of letting it go on silently.
+
+    Parameters
+    ----------
+    value
+        What the loss returned: a scalar, or one number per member.
+    loss
+        The loss itself, which knows what may help.
+    where
+        The place in the training, for the message: "epoch 3, step 120".
+
+    Raises
+    ------
+    DivergedError
+        If a value is not finite.
+
+    Examples
+    --------
+    >>> from pipeline.losses import build
+    >>> stop_unless_finite(torch.tensor(float("nan")), build("mse"), "epoch 3, step 120")
+    Traceback (most recent call last):
+        ...
+    pipeline.losses.base.DivergedError: MSELoss became nan in epoch 3, step 120: lower the learning rate
+    """
+    wrong = value[~value.isfinite()]
+    if wrong.numel():
+        raise DivergedError(
+            f"{type(loss).__name__} became {wrong.flatten()[0].item():g} in {where}: {loss.remedy}"
+        )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.losses.base import Loss, refuse_targets
+from pipeline.losses.base import Loss, refuse_targets, widened
 
 
 class MSELoss(Loss):
@@ -123,7 +123,7 @@ class PoissonLoss(Loss):
 
     def prediction(self, output: Tensor) -> Tensor:
         """The rate."""
-        return output.exp() if self.log_input else output
+        return widened(output).exp() if self.log_input else widened(output)
 
     def check_targets(self, target: Tensor) -> None:
         """Refuse negative counts."""

@@ -11,5 +11,21 @@ from pipeline.metrics.errors import (
     precision_recall_under,
     rmse,
 )
+from pipeline.metrics.groups import age_bins, balancing_weights, bias_score, fairness_table, group_errors
+from pipeline.metrics.unimodality import modes, unimodality_rate
 
-__all__ = ["cumulative_score", "error_per_target", "mae", "pearson", "precision_recall_under", "rmse"]
+__all__ = [
+    "age_bins",
+    "balancing_weights",
+    "bias_score",
+    "cumulative_score",
+    "error_per_target",
+    "fairness_table",
+    "group_errors",
+    "mae",
+    "modes",
+    "pearson",
+    "precision_recall_under",
+    "rmse",
+    "unimodality_rate",
+]

@@ -1,6 +1,8 @@
 """Tables of faces as what a training takes: vectors and targets of each split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,22 +11,29 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
+from pipeline.metrics.groups import AGES, age_bins, balancing_weights
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.setup import build_loss
-from pipeline.tables import vectors_of
+from pipeline.tables import rows_of, vectors_of
 
 
 @dataclass(frozen=True)
 class Material:
-    """What members learn from and what chooses their best epoch: vectors (N, D) and targets (N,)."""
+    """What members learn from and what chooses their best epoch: vectors (N, D) and targets (N,).
+
+    `train_weight` is one weight a training vector, or None where all weigh the same.
+    """
 
     train_x: NDArray[np.float32]
     train_y: NDArray[np.float64]
     val_x: NDArray[np.float32]
     val_y: NDArray[np.float64]
+    train_weight: NDArray[np.float64] | None = None
 
 
-def material_of(faces: pa.Table, augmented: pa.Table) -> Material:
+def material_of(
+    faces: pa.Table, augmented: pa.Table, balance: str | None = None, edges: Sequence[float] = AGES
+) -> Material:
     """The training faces followed by the augmented ones, and the validation faces.
 
     Parameters
@@ -32,12 +41,18 @@ def material_of(faces: pa.Table, augmented: pa.Table) -> Material:
     faces
         face_id, target, split and vector.
     augmented
-        The same columns and parent_id; it may be empty.
+        face_id, target, vector and parent_id; it may be empty.
+    balance
+        A group column of `faces` whose groups shall weigh the same in training, or `target`, for bins of the
+        targets. An augmented vector has its parent's group; a face of unknown group weighs 1.
+    edges
+        The borders of those bins.
 
     Raises
     ------
     UserError
-        An augmented vector's parent is not a training face, its width is another, or a split is empty.
+        There is no such group column, an augmented vector's parent is not a training face, its width is
+        another, or a split is empty.
 
     Examples
     --------
@@ -65,9 +80,27 @@ def material_of(faces: pa.Table, augmented: pa.Table) -> Material:
             f"augmented vectors are {widths[1]} wide, those of faces {widths[0]}: run the stage augment"
         )
     train_y = [targets_of(part) for part in (train, augmented)]
+    groups = None if balance is None else groups_of(train, augmented, balance, edges)
     return Material(
-        np.concatenate(train_x), np.concatenate(train_y), vectors_of(validation), targets_of(validation)
+        np.concatenate(train_x),
+        np.concatenate(train_y),
+        vectors_of(validation),
+        targets_of(validation),
+        None if groups is None else balancing_weights(groups),
     )
+
+
+def groups_of(train: pa.Table, augmented: pa.Table, column: str, edges: Sequence[float]) -> Any:
+    """The group of each training face, then of each augmented vector."""
+    if column == "target":
+        return age_bins(np.concatenate([targets_of(train), targets_of(augmented)]), edges)
+    texts = [field.name for field in train.schema if pa.types.is_string(field.type)]
+    known = [name for name in texts if name not in ("face_id", "split")]
+    if column not in known:
+        listed = ", ".join([*known, "target"])
+        raise UserError(f"train.balance.column is {column!r}: the faces can be balanced by {listed}")
+    parents = rows_of(train, augmented["parent_id"])
+    return [*train[column].to_pylist(), *parents[column].to_pylist()]
 
 
 def targets_of(table: pa.Table) -> NDArray[np.float64]:
@@ -78,6 +111,6 @@ def targets_of(table: pa.Table) -> NDArray[np.float64]:
 
 def settled(recipe: Recipe, material: Material) -> Recipe:
     """The recipe with the labels of its loss filled in, so that finder and training have the same outputs."""
-    targets = torch.from_numpy(np.concatenate([material.train_y, material.val_y])).float()
-    _, settings = build_loss(recipe, targets)
+    train, validation = (torch.from_numpy(targets).float() for targets in (material.train_y, material.val_y))
+    _, settings = build_loss(recipe, train, validation)
     return replace(recipe, loss_settings=settings)

@@ -122,6 +122,7 @@ def initial_rates(
         material.train_y,
         seeds=seeds,
         recipe=settled(recipe, material),
+        train_weight=material.train_weight,
         workers=workers,
         **finder,
     )

@@ -113,6 +113,7 @@ def train_run(
             seeds=seeds,
             learning_rates=rates["lr"].to_pylist(),
             recipe=settled(recipe, material),
+            train_weight=material.train_weight,
             workers=workers,
             on_epoch=show,
         )

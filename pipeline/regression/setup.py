@@ -86,7 +86,7 @@ def prepare(
         raise UserError(
             f"training vectors are {width} wide, validation vectors {validation.vectors.shape[1]}"
         )
-    loss, settings = build_loss(recipe, torch.cat([train.targets, validation.targets]))
+    loss, settings = build_loss(recipe, train.targets, validation.targets)
     standardisation = Standardisation.learn(train.vectors) if recipe.standardise else None
     dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
 
@@ -107,19 +107,33 @@ def prepare(
     )
 
 
-def build_loss(recipe: Recipe, targets: Tensor) -> tuple[Loss, dict[str, Any]]:
-    """The recipe's loss, and its settings with the labels filled in where they were left to the targets.
+def build_loss(recipe: Recipe, train: Tensor, validation: Tensor) -> tuple[Loss, dict[str, Any]]:
+    """The recipe's loss, and its settings with what was left to the targets filled in.
+
+    Labels cover all targets; what else a loss learns, such as the sizes of classes, is learnt on training
+    targets.
 
     Raises
     ------
     UserError
-        For a target that the loss is not defined for, named with its row (validation after training).
+        For a loss that a stack cannot be trained with, or a target that the loss is not defined for, named
+        with its row (validation after training).
     """
+    if recipe.loss in losses.NOT_IN_A_STACK:
+        raise UserError(f"loss {recipe.loss!r} cannot train a stack: {losses.NOT_IN_A_STACK[recipe.loss]}")
     settings = dict(recipe.loss_settings)
     loss = losses.build(recipe.loss, **settings)
+    targets = torch.cat([train, validation])
     loss.check_targets(targets)
     if loss.outputs is None:
         low, high = math.floor(float(targets.min())), math.ceil(float(targets.max()))
         settings["labels"] = list(range(low, max(high, low + 1) + 1))
         loss = losses.build(recipe.loss, **settings)
-    return loss, settings
+    if loss.output_dims and loss.outputs == 1:
+        raise UserError(
+            f"loss {recipe.loss!r} with two labels is one output: in a stack, use softmax for two"
+        )
+    learnt = loss.learn(train)
+    return (
+        (losses.build(recipe.loss, **settings, **learnt), settings | learnt) if learnt else (loss, settings)
+    )

@@ -92,7 +92,21 @@ class Intervals:
     labels: Sequence[str] = ()
 
 
-Mark = Line | Dots | Strips | Bars | Intervals
+@dataclass(frozen=True)
+class Paths:
+    """Lines across categories, one height a category each: parallel coordinates.
+
+    `heights` holds one row a path; `labels` one text a path.
+    """
+
+    name: str
+    categories: Sequence[str]
+    heights: Sequence[Numbers]
+    colour: int
+    labels: Sequence[str] = ()
+
+
+Mark = Line | Dots | Strips | Bars | Intervals | Paths
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pipeline.metrics import error_per_target
 from pipeline.metrics.distributions import best_members, describe, estimate, probability_of_improvement
 from pipeline.reports.contenders import choice_rows, contender_rows, member_id, quality
 from pipeline.reports.curves import learning_curves
+from pipeline.reports.groups import group_tables
 from pipeline.reports.results import FloatArray, Results, Run
 from pipeline.reports.settings import Settings
 from pipeline.seeds import derive_seed
@@ -50,6 +51,10 @@ class Evaluation:
         Of each policy: the optimiser with the lowest mean validation error.
     curves
         One row for each run and epoch; see `learning_curves`.
+    groups
+        One row for each contender, group column and group: faces, mae, low, high on test faces.
+    biases
+        One row for each contender and group column: groups, faces, bias, low, high, chance.
     """
 
     settings: Settings
@@ -62,6 +67,8 @@ class Evaluation:
     per_target: pd.DataFrame
     best: dict[str, str]
     curves: pd.DataFrame
+    groups: pd.DataFrame
+    biases: pd.DataFrame
 
 
 def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
@@ -78,6 +85,7 @@ def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
     members = pd.concat([member_rows(results, run, settings) for run in results.runs], ignore_index=True)
     summary = pd.DataFrame(summary_rows(results, settings))
     best = best_optimizers(results, summary)
+    groups, biases = group_tables(results, settings)
     return Evaluation(
         settings=settings,
         members=members,
@@ -89,6 +97,8 @@ def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
         per_target=pd.DataFrame(per_target_rows(results, best, settings)),
         best=best,
         curves=learning_curves(results),
+        groups=groups,
+        biases=biases,
     )
 
 

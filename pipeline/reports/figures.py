@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.reports.charts import Axis, Bars, Chart, Dots, Intervals, Line, Strips
+from pipeline.reports.charts import PALETTE, Axis, Bars, Chart, Dots, Intervals, Line, Strips
 from pipeline.reports.curves import quartiles
 from pipeline.reports.evaluation import Evaluation
+from pipeline.reports.group_tables import best_title, titled
 from pipeline.reports.interactive import plotly_json
 from pipeline.reports.page import Picture
 from pipeline.reports.png import png
@@ -223,6 +224,33 @@ def contenders(evaluation: Evaluation) -> Chart:
     )
 
 
+def group_errors(evaluation: Evaluation) -> Chart:
+    """The test error of every group, of the contender that is best on validation."""
+    title, settings = best_title(evaluation), evaluation.settings
+    rows = evaluation.groups[evaluation.groups["title"] == title]
+    marks, names = [], []
+    for position, (column, some) in enumerate(rows.groupby("column", sort=False)):
+        said = titled(settings)(str(column))
+        categories = [f"{said}: {group}" for group in some["group"]]
+        labels = [
+            f"{name}: {row.mae:.3f} {settings.unit} (95%: {row.low:.3f} to {row.high:.3f}), {row.faces} faces"
+            for name, row in zip(categories, some.itertuples(), strict=True)
+        ]
+        values, low, high = (some[key].tolist() for key in ("mae", "low", "high"))
+        marks.append(Intervals(said, categories, values, low, high, position % len(PALETTE), labels))
+        names += categories
+    return Chart(
+        name="group_errors",
+        title="Test error by group of faces",
+        alt=f"Points with 95% intervals over test faces: the mean absolute error in {settings.unit} of every "
+        f"group, predicted by the {title}.",
+        x=Axis(f"test MAE ({settings.unit})", from_zero=True),
+        y=Axis("", categories=tuple(names)),
+        marks=tuple(marks),
+        caption=f"Predicted by the {title}, the best on validation. A single face has no interval.",
+    )
+
+
 def all_charts(results: Results, evaluation: Evaluation) -> list[Chart]:
     """Every figure that these results allow, in the report's order."""
     return list(charts(results, evaluation))
@@ -237,6 +265,8 @@ def charts(results: Results, evaluation: Evaluation) -> Iterator[Chart]:
         yield improvement(evaluation)
     for policy in evaluation.best:
         yield error_per_target(evaluation, policy)
+    if len(evaluation.groups):
+        yield group_errors(evaluation)
     if any(run.lr_curves is not None for run in results.runs):
         yield lr_finder(results)
     for policy in evaluation.curves["policy"].unique():

@@ -11,7 +11,20 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from pipeline.reports.charts import DASHES, PALETTE, SYMBOLS, Axis, Bars, Chart, Dots, Intervals, Line, Strips
+from pipeline.reports.charts import (
+    DASHES,
+    PALETTE,
+    SYMBOLS,
+    Axis,
+    Bars,
+    Chart,
+    Dots,
+    Intervals,
+    Line,
+    Mark,
+    Paths,
+    Strips,
+)
 
 DIGITS = 5
 FEW = 1000
@@ -25,7 +38,7 @@ def plotly_json(chart: Chart) -> str:
     return json.dumps({"data": plain["data"], "layout": plain["layout"]}, sort_keys=True)
 
 
-def traces(mark: Line | Dots | Strips | Bars | Intervals) -> list[Any]:
+def traces(mark: Mark) -> list[Any]:
     """The Plotly traces of one mark."""
     colour, symbol = PALETTE[mark.colour], SYMBOLS[mark.colour]
     shown = bool(mark.name) and not (isinstance(mark, Line) and mark.faint)
@@ -100,6 +113,21 @@ def traces(mark: Line | Dots | Strips | Bars | Intervals) -> list[Any]:
                     **named,
                     **hover,
                 )
+            ]
+        case Paths():
+            style = {"color": colour, "dash": DASHES[mark.colour], "width": 1.6}
+            return [
+                go.Scatter(
+                    x=list(mark.categories),
+                    y=numbers(heights),
+                    mode="lines+markers",
+                    line=style,
+                    marker={"color": colour, "symbol": symbol, "size": 6},
+                    opacity=0.75,
+                    **{**named, "showlegend": shown and row == 0},
+                    **(hover | {"text": [mark.labels[row]] * len(heights)} if mark.labels else hover),
+                )
+                for row, heights in enumerate(mark.heights)
             ]
 
 

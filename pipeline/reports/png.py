@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from pipeline.reports.charts import PALETTE, Bars, Chart, Dots, Intervals, Line, Mark, Strips
+from pipeline.reports.charts import PALETTE, Bars, Chart, Dots, Intervals, Line, Mark, Paths, Strips
 
 WIDTH, HEIGHT, ROW = 7.0, 4.2, 0.34
 DPI = 110
@@ -93,6 +93,12 @@ def draw(axes: Axes, chart: Chart, mark: Mark) -> None:
             y = positions(chart.y.categories, mark.categories)
             axes.hlines(y, mark.low, mark.high, color=colour, linewidth=2.2)
             axes.scatter(mark.values, y, color=colour, marker=marker, s=30, zorder=3, label=mark.name or None)
+        case Paths():
+            x = positions(chart.x.categories, mark.categories)
+            style = {"color": colour, "linestyle": DASHES[mark.colour], "marker": marker, "markersize": 3.5}
+            for row, heights in enumerate(mark.heights):
+                label = None if row else mark.name or None
+                axes.plot(x, heights, linewidth=1.2, alpha=0.7, label=label, **style)
 
 
 def draw_strips(axes: Axes, chart: Chart, mark: Strips) -> None:

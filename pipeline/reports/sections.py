@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from pipeline.reports import figures, tables
+from pipeline.reports import figures, group_tables, tables
 from pipeline.reports.charts import Chart
 from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.page import Page, Section, Text, Tile
@@ -49,6 +49,7 @@ def build_page(
         *comparison(evaluation),
         *seeds(results, evaluation),
         *per_target(evaluation),
+        *groups(evaluation),
         *training(results, evaluation),
         *data(results, rejects),
         *more,
@@ -121,6 +122,20 @@ def per_target(evaluation: Evaluation) -> list[Section]:
     blocks = [figures.error_per_target(evaluation, policy) for policy in evaluation.best]
     intro = f"A mean hides where a model fails: the test error at every {target}."
     return [Section(f"Error by {target}", intro, (*blocks, tables.error_per_target(evaluation)))]
+
+
+def groups(evaluation: Evaluation) -> list[Section]:
+    """How the error differs between groups; nothing where there are none."""
+    if evaluation.groups.empty:
+        return []
+    blocks = (
+        figures.group_errors(evaluation),
+        group_tables.best_groups(evaluation),
+        group_tables.biases(evaluation),
+        group_tables.all_groups(evaluation),
+    )
+    intro = "A mean also hides for whom a model fails: the test error of every group of faces that is known."
+    return [Section("Error by group", intro, blocks)]
 
 
 def training(results: Results, evaluation: Evaluation) -> list[Section]:

@@ -1,8 +1,10 @@
 """What a report measures and how it calls it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.metrics.distributions import RESAMPLES
+from pipeline.metrics.groups import AGES
 
 
 @dataclass(frozen=True)
@@ -10,7 +12,9 @@ class Settings:
     """The words and bounds of a report.
 
     `threshold` asks 'under 18?' (None: not asked); `within` is the bound of CS@; `bin_width` that of
-    the error per target; all in `unit`. `seed` and `resamples` are the bootstrap's.
+    the error per target; all in `unit`. `seed` and `resamples` are the bootstrap's. `groups` are the columns
+    by which errors are compared (None: every text column of few values), `group_edges` the borders of bins
+    that make the target one more of them.
     """
 
     target: str = "age"
@@ -20,6 +24,8 @@ class Settings:
     bin_width: float = 1
     seed: int = 0
     resamples: int = RESAMPLES
+    groups: Sequence[str] | None = None
+    group_edges: Sequence[float] = AGES
 
     @property
     def metrics(self) -> dict[str, str]:

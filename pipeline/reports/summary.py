@@ -6,6 +6,8 @@ from typing import Any
 import pandas as pd
 
 from pipeline.reports.evaluation import Evaluation
+from pipeline.reports.group_tables import best_title
+from pipeline.reports.groups import largest_bias
 from pipeline.reports.results import Results
 from pipeline.reports.settings import policy_title
 
@@ -17,7 +19,8 @@ DIGITS = 6
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """metrics.json, few enough to compare at a glance: {policy: {optimizer: ...}, contenders: {name: ...}}.
 
-    What is not a number is left out; all other statistics are in the tables.
+    `bias` holds the bias scores, by group column, of the contender that is best on validation. What is not a
+    number is left out; all other statistics are in the tables.
     """
     tree: dict[str, Any] = {}
     for row in evaluation.summary.to_dict("records"):
@@ -28,6 +31,9 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         key(row["title"]): finite({name: row[name] for name in ("val_mae", "mae")})
         for row in evaluation.contenders.to_dict("records")
     }
+    scores = evaluation.biases[evaluation.biases["title"] == best_title(evaluation)]
+    if len(scores):
+        tree["bias"] = finite(dict(zip(scores["column"], scores["bias"], strict=True)))
     return tree
 
 
@@ -78,6 +84,7 @@ def findings(results: Results, evaluation: Evaluation) -> Iterator[str]:
     yield from chosen(evaluation)
     yield from ensembles(evaluation)
     yield from baselines(evaluation)
+    yield from groups(evaluation)
 
 
 def counted(results: Results, evaluation: Evaluation) -> str:
@@ -153,6 +160,22 @@ def baselines(evaluation: Evaluation) -> Iterator[str]:
     single = rows[rows["kind"] == "model"].iloc[0]
     if rival["mae"] <= best["mae"] < single["mae"]:
         yield f"That baseline still beats the single model ({interval(single)}): only averaging wins."
+
+
+def groups(evaluation: Evaluation) -> Iterator[str]:
+    """By which group column the best contender's error differs most, and whether by more than chance."""
+    title = best_title(evaluation)
+    largest = largest_bias(evaluation.biases, title)
+    if largest is None:
+        return
+    unit = evaluation.settings.unit
+    above = largest["bias"] > largest["chance"]
+    begin = "The" if above else "Nothing shows that the"
+    yield (
+        f"{begin} error of the {title} differs between groups, most by {largest['column']}: over all pairs "
+        f"of {largest['groups']} groups by {largest['bias']:.2f} {unit} in the mean, where equal groups of "
+        f"these sizes would stay below {largest['chance']:.2f} in 95 of 100 samples."
+    )
 
 
 def lowest(rows: pd.DataFrame, column: str) -> "pd.Series[Any]":

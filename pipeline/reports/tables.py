@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.reports import group_tables
 from pipeline.reports.evaluation import MEASURES, TOP, Evaluation
 from pipeline.reports.settings import policy_title
 from pipeline.reports.table import Column, Table
@@ -259,5 +260,8 @@ def build(evaluation: Evaluation) -> Iterator[Table]:
     yield pooled(evaluation)
     yield improvement(evaluation)
     yield error_per_target(evaluation)
+    if len(evaluation.groups):
+        yield group_tables.biases(evaluation)
+        yield group_tables.all_groups(evaluation)
     yield all_members(evaluation)
     yield curves(evaluation)

@@ -22,6 +22,13 @@ METRICS = Path("reports/metrics.json")
 FIGURES = Path("reports/figures")
 PAGE = Path("reports/index.html")
 LOGS = Path("logs")
+STUDIES = Path("studies")
+STUDY_STORAGE = "sqlite:///studies/study.db"
+STUDY_TRIALS = Path("studies/trials.parquet")
+STUDY_REACHED = Path("studies/reached.parquet")
+STUDY_IMPORTANCE = Path("studies/importance.parquet")
+STUDY_COMPARISON = Path("studies/comparison.parquet")
+STUDY_BEST = Path("studies/best.yaml")
 CLASSIFIERS = Path("networks/classification")
 EXPLAINED = Path("reports/explain")
 

@@ -14,7 +14,9 @@ def run(params: Params, workers: int, optimizer: str) -> Summary:
     wanted = params.train
     settings = wanted.settings(optimizer, "found")
     rates = initial_rates(
-        material_of(read_table(files.FACES), read_table(files.AUGMENTED)),
+        material_of(
+            read_table(files.FACES), read_table(files.AUGMENTED), wanted.balance.column, wanted.balance.edges
+        ),
         Recipe(**settings),
         seeds=member_seeds(params.seed, wanted.seeds),
         fixed_rate=wanted.fixed_rate(optimizer),

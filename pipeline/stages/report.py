@@ -6,7 +6,7 @@ from pipeline.faces.augmentation import Operation
 from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import classification, explained, figures, gallery, page
+from pipeline.reports import classification, explained, figures, gallery, page, studies
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.page import Picture, Section
 from pipeline.reports.provenance import provenance
@@ -25,8 +25,12 @@ def run(params: Params, workers: int) -> Summary:
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     results = with_seconds(results, files.LOGS)
     evaluation = evaluate(results, Settings(seed=params.seed, **wanted, **params.report.model_dump()))
+    study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
+    if study is not None:
+        charts += studies.charts(study, evaluation.settings)
     more = [
+        *([] if study is None else [studies.section(study, evaluation.settings)]),
         *augmentation_section(params),
         *classification_section(),
         *explained.sections(files.EXPLAINED),

@@ -14,6 +14,7 @@ RESULTS = (
     ("vectors", files.FACES, ""),
     ("near-duplicates across splits", files.LEAKS, ""),
     ("models, one row each", files.MODELS, "*/*/scores.parquet"),
+    ("trials of the study", files.STUDY_TRIALS, ""),
     ("all numbers", files.METRICS, ""),
     ("the page to read", files.PAGE, ""),
 )

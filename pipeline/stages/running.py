@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import typer
 
@@ -13,6 +15,7 @@ from pipeline.stages import files
 from pipeline.tables import atomic_file
 
 Summary = dict[str, str | int | float]
+RECORDED = ("train", "study")
 
 
 class Detailed(dict[str, str | int | float]):
@@ -23,18 +26,30 @@ class Detailed(dict[str, str | int | float]):
         self.details = details
 
 
-def run_stage(name: str, workers: int | None, **options: str) -> None:
+def run_stage(
+    name: str, workers: int | None, private: Mapping[str, Any] | None = None, **options: str
+) -> None:
     """Run one stage, print its summary and note its running time in logs/, outside DVC.
 
-    `options` are those of a stage that dvc.yaml runs once for each of several items.
+    `options` are those of a stage that dvc.yaml runs once for each of several items; `private` ones, such as
+    an address with a password, are neither printed nor logged.
     """
     settings = params.load()
     stage = import_module(f"pipeline.stages.{name}")
     workers = workers or available_cores()
-    start = time.perf_counter()
-    summary: Summary = stage.run(settings, workers, **options)
-    seconds = time.perf_counter() - start
     label = "-".join([name, *options.values()])
+
+    def act() -> tuple[Summary, float]:
+        start = time.perf_counter()
+        summary: Summary = stage.run(settings, workers, **options, **(private or {}))
+        return summary, time.perf_counter() - start
+
+    if name in RECORDED and settings.tracking.trackers:
+        # by name, as the stage itself: nothing that a stage writes depends on who watches it
+        watched = import_module("pipeline.stages.tracked")
+        summary, seconds = watched.recorded(settings, label, name, options, act)
+    else:
+        summary, seconds = act()
     write_log(label, seconds, workers, summary)
     print_summary(label, seconds, summary)
 

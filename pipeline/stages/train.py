@@ -13,9 +13,10 @@ from pipeline.tables import read_table, write_table
 def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
     """Train all members at once; write their weights, scores, histories and predictions."""
     settings = params.train.settings(optimizer, policy)
+    balance = params.train.balance
     faces = read_table(files.FACES)
     trained = train_run(
-        material_of(faces, read_table(files.AUGMENTED)),
+        material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges),
         faces,
         Recipe(**settings),
         read_table(files.rates(optimizer, policy)),
@@ -24,6 +25,7 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
     folder = files.run_folder(optimizer, policy)
     empty_folder(folder)
     trained.members.save(folder / "members.safetensors")
+    recorded = {"policy": policy, "balance": balance.model_dump(), **settings}
     for name, table in trained.tables.items():
-        write_table(table, folder / f"{name}.parquet", "vec2age train", {"policy": policy, **settings})
+        write_table(table, folder / f"{name}.parquet", "vec2age train", recorded)
     return Detailed(trained.counts(), member_seconds=list(trained.seconds))

@@ -1,3 +1,4 @@
+from collections import Counter
 from typing import ClassVar
 
 import numpy as np
@@ -57,6 +58,18 @@ def test_shrinking_keeps_small_pictures_and_bounds_large_ones() -> None:
     assert shrink(np.zeros((1, 5000, 3), dtype=np.uint8), 100)[0].shape == (1, 100, 3)
 
 
+def test_either_program_computes_the_cnn_and_torch_does_unless_told_otherwise(
+    portrait: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert build("dlib_cnn") == build("dlib_cnn", backend="torch")
+    torch, dlib = Counter[str](), Counter[str]()
+    monkeypatch.setattr(detectors, "_in_torch", lambda: lambda _: torch.update("x") or [((1, 2, 3, 4), 0.5)])
+    monkeypatch.setattr(detectors, "_in_dlib", lambda _: dlib.update("x") or [((5, 6, 7, 8), 0.5)])
+    assert build("dlib_cnn").detect(portrait) == [Detection((1, 2, 3, 4), 0.5, "dlib_cnn")]
+    assert build("dlib_cnn", backend="dlib").detect(portrait) == [Detection((5, 6, 7, 8), 0.5, "dlib_cnn")]
+    assert torch["x"] == dlib["x"] == 1
+
+
 class Fixed:
     """Finds what it was told to, and counts how often it was asked."""
 
@@ -93,6 +106,8 @@ def test_unknown_names_and_settings_are_named() -> None:
         build("dlib_hog", scale=2)
     with pytest.raises(UserError, match="max_side is 5, not a whole number of at least 24"):
         build("mtcnn", max_side=5)
+    with pytest.raises(UserError, match="detector 'dlib_cnn': backend is 'onnx': choose one of torch, dlib"):
+        build("dlib_cnn", backend="onnx")
 
 
 def test_a_missing_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 import hashlib
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +186,22 @@ def test_an_unforeseen_failure_costs_one_file_and_is_named(
 def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         Settings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_worker_imports_torch_only_when_a_face_escapes_hog(tmp_path: Path, portrait: Pixels) -> None:
+    seen = tmp_path / "seen.png"
+    seen.write_bytes(png(portrait))
+    blank = tmp_path / "blank.png"
+    blank.write_bytes(png(np.full((80, 80, 3), 128, dtype=np.uint8)))
+    program = f"""
+import hashlib, sys
+from pathlib import Path
+from pipeline.faces.extract import Settings, make_worker
+crop = make_worker(Path({str(tmp_path)!r}), Settings())
+for name in ("seen.png", "blank.png"):
+    data = (Path({str(tmp_path)!r}) / name).read_bytes()
+    row = crop((hashlib.sha256(data).hexdigest(), name))
+    print(row["detector"] if isinstance(row, dict) else row.reason, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["dlib_hog", "False", "no_face", "True"]

@@ -15,6 +15,7 @@ from pipeline.faces.pool import AHEAD_PER_WORKER, Lost, ordered_map
 # Worker processes import their function by name, so it lives in a module of its own.
 WORK = """
 import functools, os, signal, time
+from pipeline.faces.pool import untimed
 
 def run(folder, item):
     action, number = item
@@ -36,6 +37,13 @@ def run(folder, item):
         raise ValueError("item " + str(number))
     if action == "threads":
         return os.environ["OMP_NUM_THREADS"], os.environ["DLIB_NUM_THREADS"]
+    if action == "load":
+        with untimed():
+            time.sleep(1)
+    if action == "load, then sleep":
+        with untimed():
+            time.sleep(1)
+        time.sleep(60)
     if action == "large":
         return bytes(3_000_000)
     return number * 10
@@ -123,6 +131,17 @@ def test_an_item_that_takes_too_long_is_lost_and_no_other(make: Callable[..., ob
     assert found == [0, Lost("timeout", "it took longer than the time limit of 0.5 s"), 20, 30]
     assert time.monotonic() - start < 20
     assert children() == []
+
+
+def test_what_an_item_must_load_is_not_counted_against_it(make: Callable[..., object]) -> None:
+    items = [("load" if number == 1 else "", number) for number in range(4)]
+    assert list(ordered_map(make, items, workers=1, timeout=0.5)) == [0, 10, 20, 30]
+
+
+def test_the_clock_runs_again_after_loading(make: Callable[..., object]) -> None:
+    items = [("load, then sleep" if number == 1 else "", number) for number in range(3)]
+    found = list(ordered_map(make, items, workers=1, timeout=0.5))
+    assert found == [0, Lost("timeout", "it took longer than the time limit of 0.5 s"), 20]
 
 
 def test_a_result_that_waited_for_a_busy_consumer_is_not_late(make: Callable[..., object]) -> None:

@@ -21,6 +21,7 @@ NAMES = [
     "improvement",
     "error_per_target_fixed",
     "error_per_target_found",
+    "group_errors",
     "lr_finder",
     "learning_curves_fixed",
     "learning_curves_found",
@@ -54,7 +55,13 @@ def test_axes_of_measures_name_the_unit(charts):
 def test_without_finder_and_times_their_figures_are_left_out(complete):
     fixed = dataclasses.replace(complete, runs=complete.runs[:1])
     names = [chart.name for chart in figures.all_charts(fixed, evaluate(fixed, Settings(resamples=10)))]
-    assert names == ["contenders", "distribution_fixed", "error_per_target_fixed", "learning_curves_fixed"]
+    assert names == [
+        "contenders",
+        "distribution_fixed",
+        "error_per_target_fixed",
+        "group_errors",
+        "learning_curves_fixed",
+    ]
 
 
 def test_the_files_are_the_same_bytes_when_written_again(charts, tmp_path):

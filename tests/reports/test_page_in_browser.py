@@ -115,7 +115,7 @@ def test_renders_every_figure_without_complaint_network_or_overflow(browser, fil
                 words: chart.getAttribute("aria-label") ?? "",
             }))"""
         )
-        assert len(drawn) == 10
+        assert len(drawn) == 11
         for figure in drawn:
             assert figure["marks"] >= 2, f"{figure['name']} is empty"
             assert figure["ink"], f"{figure['name']} has no line or point"
@@ -221,5 +221,5 @@ def test_without_scripts_every_figure_is_still_a_picture(browser, file):
             (picture.bounding_box()["width"], picture.get_attribute("alt"))
             for picture in opened.page.locator(".chart img").all()
         ]
-        assert len(sizes) == 10
+        assert len(sizes) == 11
         assert all(width > 300 and alt for width, alt in sizes)

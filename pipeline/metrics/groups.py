@@ -1,0 +1,270 @@
+"""How the error differs between groups of faces: by gender, ethnicity, expression, age.
+
+Groups are one name a face, None where unknown; a `pandas.Categorical` fixes their order. Errors by group are
+fairlearn's MetricFrame, balancing weights are scikit-learn's.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import mean_absolute_error
+from sklearn.utils.class_weight import compute_sample_weight
+
+from pipeline.metrics.distributions import CONFIDENCE, RESAMPLES, mean_interval
+from pipeline.metrics.errors import FloatArray, checked
+
+AGES = (20.0, 40.0, 60.0)
+UNKNOWN = "unknown"
+
+
+class GroupErrors(NamedTuple):
+    """The error of each group: names, numbers of faces, mean absolute errors with their intervals, (K,) each.
+
+    Intervals are Student's over faces, NaN for a single face. Faces of unknown group come last.
+    """
+
+    groups: tuple[str, ...]
+    faces: NDArray[np.int64]
+    mae: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+class Bias(NamedTuple):
+    """A bias score with its interval, of how many groups, and what equal groups would score by chance.
+
+    `chance` is the score that groups of these sizes and spreads, but all of the same error, stay below in 95
+    of 100 samples of faces: a score below it shows no difference.
+    """
+
+    groups: int
+    score: float
+    low: float
+    high: float
+    chance: float
+
+
+def age_bins(target: ArrayLike, edges: Sequence[float] = AGES) -> pd.Categorical:
+    """Targets as groups between ascending edges; an edge belongs to the group above it.
+
+    Source: the age-bias report, section 2e (under 20, 20 to 40, 40 to 60, older).
+
+    Examples
+    --------
+    >>> list(age_bins([3, 20, 59.5, 60]))
+    ['<20', '20-40', '40-60', '60+']
+    """
+    borders = np.asarray(edges, dtype=np.float64)
+    if borders.ndim != 1 or borders.size == 0 or not (np.diff(borders) > 0).all():
+        raise ValueError(f"edges {list(edges)} of groups: give one or more in ascending order")
+    names = [f"<{borders[0]:g}", *(f"{a:g}-{b:g}" for a, b in pairwise(borders))]
+    names.append(f"{borders[-1]:g}+")
+    codes = np.searchsorted(borders, np.asarray(target, dtype=np.float64), side="right")
+    return pd.Categorical(np.array(names)[codes], categories=names, ordered=True)
+
+
+def named(groups: Any, count: int) -> tuple[NDArray[np.object_], list[str]]:
+    """Each face's group as text, and the known groups that occur, in order."""
+    column = pd.Series(groups)
+    if len(column) != count:
+        raise ValueError(f"{len(column)} groups for {count} faces: one name a face is needed")
+    known = column.notna()
+    order = (
+        column.cat.categories
+        if isinstance(column.dtype, pd.CategoricalDtype)
+        else sorted(column[known].unique())
+    )
+    texts = column.astype(object).where(known, UNKNOWN).astype(str).to_numpy(dtype=object)
+    present = set(texts[known.to_numpy()])
+    return texts, [str(name) for name in order if str(name) in present]
+
+
+def group_errors(prediction: ArrayLike, target: ArrayLike, groups: Any) -> GroupErrors:
+    """The mean absolute error of one model in each group.
+
+    Parameters
+    ----------
+    prediction, target
+        (N,), in one unit, finite.
+    groups
+        (N,) names, None where unknown.
+
+    Examples
+    --------
+    >>> found = group_errors([20.0, 33.0, 41.0], [21.0, 30.0, 40.0], ["f", "m", "f"])
+    >>> found.groups, found.faces, found.mae
+    (('f', 'm'), array([2, 1]), array([1., 3.]))
+    """
+    # Imported where it is used: it takes more than a second, and most of the program does without.
+    from fairlearn.metrics import MetricFrame, count
+
+    predicted, wanted = checked(prediction, target)
+    if predicted.ndim != 1:
+        raise ValueError(
+            f"predictions of shape {predicted.shape}: errors by group are those of one model (N,)"
+        )
+    texts, known = named(groups, wanted.size)
+    order = [*known, *([UNKNOWN] if (texts == UNKNOWN).any() and UNKNOWN not in known else [])]
+    if np.isnan(predicted).any():
+        faces = np.array([(texts == name).sum() for name in order], dtype=np.int64)
+        nothing = np.full(len(order), np.nan)
+        return GroupErrors(tuple(order), faces, nothing, nothing, nothing)
+    measures = {"mae": mean_absolute_error, "faces": count}
+    frame = MetricFrame(metrics=measures, y_true=wanted, y_pred=predicted, sensitive_features=texts).by_group
+    errors = np.abs(predicted - wanted)
+    intervals = [mean_interval(errors[texts == name]) for name in order]
+    return GroupErrors(
+        tuple(order),
+        frame["faces"].loc[order].to_numpy(dtype=np.int64),
+        frame["mae"].loc[order].to_numpy(dtype=np.float64),
+        np.array([interval.low for interval in intervals]),
+        np.array([interval.high for interval in intervals]),
+    )
+
+
+def mean_difference(errors: FloatArray) -> FloatArray:
+    """The mean over all pairs of the absolute difference, along the last axis; NaN for fewer than two."""
+    pairs = list(combinations(range(errors.shape[-1]), 2))
+    if not pairs:
+        return np.full(errors.shape[:-1], np.nan)[()]
+    differences = [np.abs(errors[..., i] - errors[..., j]) for i, j in pairs]
+    return np.mean(differences, axis=0)[()]  # type: ignore[no-any-return]
+
+
+def bias_score(prediction: ArrayLike, target: ArrayLike, groups: Any) -> FloatArray:
+    """The mean over all pairs of groups of the absolute difference of their mean absolute errors.
+
+    Source: the age-bias report, Tables 7 to 11. 0 where all groups have the same error; in the unit of the
+    target. Faces of unknown group do not take part.
+
+    Parameters
+    ----------
+    prediction
+        (N,) or (members, N).
+    target, groups
+        (N,).
+
+    Returns
+    -------
+    ndarray
+        A scalar, or (members,); NaN with fewer than two groups, or where a prediction is not finite.
+
+    Examples
+    --------
+    >>> float(bias_score([20.0, 33.0, 41.0], [21.0, 30.0, 40.0], ["f", "m", "f"]))
+    2.0
+    """
+    predicted, wanted = checked(prediction, target)
+    if predicted.ndim == 1:
+        return mean_difference(known_errors(predicted, wanted, groups).mae)
+    return np.array([bias_score(member, wanted, groups) for member in predicted])
+
+
+def known_errors(prediction: FloatArray, target: FloatArray, groups: Any) -> GroupErrors:
+    """The errors of the known groups."""
+    found = group_errors(prediction, target, groups)
+    count = len(named(groups, target.size)[1])
+    return GroupErrors(
+        found.groups[:count], found.faces[:count], found.mae[:count], found.low[:count], found.high[:count]
+    )
+
+
+def bias(
+    prediction: ArrayLike, target: ArrayLike, groups: Any, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Bias:
+    """The bias score of one model with its interval over faces, and the score that chance would give.
+
+    Both are found by drawing each group's mean error anew from Student's distribution around it (for
+    `chance`, around the same number), `resamples` times. A score is a mean of absolute values, so that noise
+    only ever raises it, and its interval too: read it beside `chance`. NaN where a group has a single face.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = rng.normal(0, 1, 400) * np.repeat([1.0, 3.0], 200)
+    >>> found = bias(30 + noise, np.full(400, 30.0), ["f"] * 200 + ["m"] * 200)
+    >>> found.low > found.chance
+    True
+    """
+    predicted, wanted = checked(prediction, target)
+    found = known_errors(predicted, wanted, groups)
+    score = float(mean_difference(found.mae))
+    if len(found.groups) < 2 or (found.faces < 2).any() or np.isnan(score):
+        return Bias(len(found.groups), score, np.nan, np.nan, np.nan)
+    texts, _ = named(groups, wanted.size)
+    errors = np.abs(predicted - wanted)
+    spread = np.array([errors[texts == name].std(ddof=1) for name in found.groups]) / np.sqrt(found.faces)
+    draws = np.random.default_rng(seed).standard_t(found.faces - 1, (resamples, len(found.groups))) * spread
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(mean_difference(found.mae + draws), [tail, 100 - tail])
+    chance = np.percentile(mean_difference(draws), 100 * CONFIDENCE)
+    return Bias(len(found.groups), score, float(low), float(high), float(chance))
+
+
+def balancing_weights(groups: Any) -> FloatArray:
+    """One weight a face, so that every group weighs the same in all; their mean is 1.
+
+    Source: the age-bias report, section 2e. Faces of unknown group weigh 1.
+
+    Examples
+    --------
+    >>> balancing_weights(["f", "m", "m", "m", None]).round(3)
+    array([2.   , 0.667, 0.667, 0.667, 1.   ])
+    """
+    texts, known = named(groups, len(groups))
+    weights = np.ones(len(texts))
+    belongs = np.isin(texts, known) & pd.Series(groups).notna().to_numpy()
+    if belongs.any():
+        weights[belongs] = compute_sample_weight("balanced", texts[belongs])
+    return weights
+
+
+def fairness_table(
+    predictions: Mapping[tuple[str, str], ArrayLike], target: ArrayLike, groups: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Tables 8 to 11 of the age-bias report as one: a loss and a weighting, then MAE and each bias score.
+
+    Parameters
+    ----------
+    predictions
+        By loss and weighting: (N,), or (members, N) for a mean and a spread over seeds.
+    target
+        (N,).
+    groups
+        Group columns by name, such as age, gender, ethnicity; (N,) each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row each: loss, weighting, models, mae, mae_std, and for every column `{name}_bias` and
+        `{name}_bias_std`. Diverged members are left out; a spread of one member is NaN.
+
+    Examples
+    --------
+    >>> stack = [[20.0, 33.0, 41.0], [20.0, 31.0, 41.0]]
+    >>> table = fairness_table({("mse", "none"): stack}, [21.0, 30.0, 40.0], {"gender": ["f", "m", "f"]})
+    >>> table[["loss", "weighting", "models", "mae", "gender_bias"]].values.tolist()
+    [['mse', 'none', 2, 1.3333333333333335, 1.0]]
+    """
+    rows = []
+    for (loss, weighting), made in predictions.items():
+        predicted, wanted = checked(made, target)
+        members = predicted.reshape(-1, wanted.size)
+        members = members[np.isfinite(members).all(axis=1)]
+        row: dict[str, Any] = {"loss": loss, "weighting": weighting, "models": len(members)}
+        row["mae"], row["mae_std"] = mean_and_spread(np.abs(members - wanted).mean(axis=1))
+        for name, column in groups.items():
+            scores = bias_score(members, wanted, column)
+            row[f"{name}_bias"], row[f"{name}_bias_std"] = mean_and_spread(scores)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def mean_and_spread(values: FloatArray) -> tuple[float, float]:
+    """Mean and sample standard deviation, NaN where there are too few values."""
+    mean = float(values.mean()) if values.size else np.nan
+    return mean, float(values.std(ddof=1)) if values.size > 1 else np.nan

@@ -1,0 +1,208 @@
+"""A search for better settings that may be interrupted anywhere and shared by any number of workers."""
+
+import contextlib
+import hashlib
+import importlib.resources
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.errors import UserError
+from pipeline.progress import bar
+from pipeline.regression.material import Material
+from pipeline.regression.sampling import BySlot
+from pipeline.regression.space import Space
+from pipeline.regression.study_queue import Queue
+from pipeline.regression.trials import Verdict, train_candidates
+from pipeline.tables import first_line
+
+END, MEMBERS, EPOCHS = "end", "members", "epochs"
+WAIT = 2.0
+"""Seconds between two looks at trials that other workers have in hand."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study searches, and how.
+
+    Parameters
+    ----------
+    space
+        The settings.
+    seeds
+        One member for each, in every trial: all trials are judged by the same seeds.
+    trials
+        How many come to an end; a grid has as many as points.
+    group
+        Trials asked for, trained and told together.
+    sampler, grid_points
+        Who proposes values; on a grid, at how many points a range is cut.
+    pruning, warmup, every
+        Who ends trials early, after how many epochs, and how often it looks.
+    seed
+        Of the proposals.
+    """
+
+    space: Space
+    seeds: tuple[int, ...]
+    trials: int
+    group: int = 8
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    grid_points: int = 5
+    pruning: Literal["median", "hyperband", "none"] = "median"
+    warmup: int = 5
+    every: int = 5
+    seed: int = 0
+
+    def slots(self) -> list[dict[str, Any]]:
+        """The values that are given for each slot: a grid's points, else none."""
+        if self.sampler == "grid":
+            return list(self.space.grid(self.grid_points))
+        return [{} for _ in range(self.trials)]
+
+    def pruner(self) -> BasePruner:
+        """Optuna's pruner."""
+        longest = max(start.recipe.epochs for start in self.space.starts.values())
+        if self.pruning == "hyperband":
+            return HyperbandPruner(min_resource=min(self.warmup, longest), max_resource=longest)
+        if self.pruning == "median":
+            return MedianPruner(n_warmup_steps=self.warmup)
+        return NopPruner()
+
+    def name(self, material: Material) -> str:
+        """The study's name in its storage: it changes with everything that changes a trial's result.
+
+        The number of trials, the size of groups and the start of a searched setting do not, so that a
+        study can be extended, and goes on after its own best profile was merged into params.yaml.
+        """
+        searched = set(self.space.dimensions)
+        starts = {}
+        for name, start in self.space.starts.items():
+            recipe = {key: value for key, value in asdict(start.recipe).items() if key not in searched}
+            starts[name] = {**recipe, "lr": None if "lr" in searched else start.lr}
+        described = {
+            "dimensions": dict(self.space.dimensions),
+            "starts": starts,
+            "optimizer": self.space.optimizer,
+            **{key: value for key, value in vars(self).items() if key not in ("space", "trials", "group")},
+        }
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode())
+        for array in vars(material).values():
+            digest.update(b"none" if array is None else array.tobytes())
+        for package in ("pipeline.regression", "pipeline.losses"):
+            for file in sorted(importlib.resources.files(package).iterdir(), key=lambda file: file.name):
+                if file.name.endswith(".py"):
+                    digest.update(file.read_bytes())
+        return f"vec2age-{digest.hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished study: its trials by slot, and how many of them this worker trained."""
+
+    study: optuna.Study
+    trials: tuple[FrozenTrial, ...]
+    trained_here: int
+
+
+def run_study(
+    material: Material,
+    plan: Plan,
+    storage: RDBStorage,
+    *,
+    workers: int | None = None,
+) -> Outcome:
+    """Work on a study until all of its trials have come to an end, here or at other workers.
+
+    Parameters
+    ----------
+    material
+        What members learn from, and the validation faces that judge them; test faces take no part.
+    plan
+        The study.
+    storage
+        Where trials are kept; whoever calls this with an equal storage, plan and material shares the work.
+    workers
+        Threads of this worker.
+
+    Raises
+    ------
+    UserError
+        The storage fails, or a trial's values cannot be trained with.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return finish(material, plan, storage, workers)
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise UserError(
+            f"the study's storage no longer answers ({first_line(error.__cause__ or error)}): no finished "
+            "trial is lost, run the same command again to go on"
+        ) from error
+
+
+def finish(material: Material, plan: Plan, storage: RDBStorage, workers: int | None) -> Outcome:
+    """See `run_study`."""
+    study = optuna.create_study(
+        storage=storage,
+        study_name=plan.name(material),
+        sampler=BySlot(plan.seed, plan.sampler),
+        pruner=plan.pruner(),
+        load_if_exists=True,
+    )
+    queue = Queue(study, storage, plan.slots(), plan.space.distributions())
+    trained = 0
+    with bar() as progress:
+        shown = progress.add_task("trials", total=len(queue.slots))
+        while True:
+            queue.refill()
+            progress.update(shown, completed=len(queue.finished()))
+            group = queue.take(plan.group)
+            if group:
+                with queue.holding(group):
+                    trained += work_on(group, material, plan, study, workers)
+            elif len(finished := queue.finished()) == len(queue.slots):
+                return Outcome(study, finished, trained)
+            else:
+                time.sleep(WAIT)
+
+
+def work_on(
+    group: Sequence[Trial], material: Material, plan: Plan, study: optuna.Study, workers: int | None
+) -> int:
+    """Train a group of trials and tell the study; returns their number."""
+
+    def judge(number: int, epoch: int, value: float) -> bool:
+        if plan.pruning == "none" or epoch % plan.every:
+            return False
+        try:
+            group[number].report(value, epoch)
+        except UpdateFinishedTrialError:
+            return True  # it was given to another worker meanwhile
+        return group[number].should_prune()
+
+    candidates = [plan.space.candidate(trial.params) for trial in group]
+    verdicts = train_candidates(material, candidates, plan.seeds, judge=judge, workers=workers)
+    for trial, verdict in zip(group, verdicts, strict=True):
+        tell(study, trial, verdict)
+    return len(group)
+
+
+def tell(study: optuna.Study, trial: Trial, verdict: Verdict) -> None:
+    """Tell how a trial ended. If it was given to another worker meanwhile, it is the other's."""
+    with contextlib.suppress(UpdateFinishedTrialError):
+        trial.set_user_attr(END, verdict.end)
+        trial.set_user_attr(EPOCHS, list(verdict.epochs))
+        if verdict.value is None:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        else:
+            trial.set_user_attr(MEMBERS, list(verdict.members))
+            study.tell(trial, verdict.value, skip_if_finished=True)

@@ -1,0 +1,100 @@
+"""The test error by group of faces, and how far groups are apart: rows of the evaluation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.metrics.groups import age_bins, bias, group_errors
+from pipeline.reports.contenders import Contender, contenders
+from pipeline.reports.results import FACES, FloatArray, Results
+from pipeline.reports.settings import Settings
+from pipeline.seeds import derive_seed
+
+# A text column with more values than this is not taken for a group unless it is asked for by name.
+MOST = 20
+TARGET = "target"
+GROUPS = ["title", "kind", "column", "group", "faces", "mae", "low", "high"]
+BIASES = ["title", "kind", "column", "groups", "faces", "bias", "low", "high", "chance"]
+
+
+def group_columns(results: Results, settings: Settings) -> dict[str, Any]:
+    """The groups of all faces by column: text columns, and the target in bins under the name `target`.
+
+    Raises
+    ------
+    UserError
+        The settings name a column that the faces have not.
+    """
+    faces = results.faces
+    others = [name for name in map(str, faces) if name not in FACES.names]
+    texts = [name for name in others if pd.api.types.is_string_dtype(faces[name])]
+    wanted = settings.groups
+    if wanted is None:
+        wanted = [name for name in texts if 2 <= faces[name].nunique() <= MOST]
+    for name in wanted:
+        if name not in texts:
+            known = ", ".join(texts) or "none"
+            raise UserError(f"evaluate.groups names {name!r}: the group columns of the faces are {known}")
+    columns: dict[str, Any] = {name: faces[name].where(faces[name].notna(), None) for name in wanted}
+    if settings.group_edges:
+        columns[TARGET] = pd.Series(age_bins(faces["target"], settings.group_edges))
+    return columns
+
+
+def group_tables(results: Results, settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row for each contender, column and group; and one for each contender and column, its bias score."""
+    test = results.rows("test")
+    columns = {name: column[test] for name, column in group_columns(results, settings).items()}
+    rows: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
+    for contender in contenders(results):
+        prediction = contender.prediction[test]
+        for name, column in columns.items():
+            rows += error_rows(contender, name, prediction, results.target("test"), column)
+            seed = derive_seed(settings.seed, "bias", contender.title, name)
+            found = bias(prediction, results.target("test"), column, seed=seed, resamples=settings.resamples)
+            scores.append(
+                {
+                    **names_of(contender, name),
+                    "groups": found.groups,
+                    "faces": int(column.notna().sum()),
+                    "bias": found.score,
+                    "low": found.low,
+                    "high": found.high,
+                    "chance": found.chance,
+                }
+            )
+    return pd.DataFrame(rows, columns=GROUPS), pd.DataFrame(scores, columns=BIASES)
+
+
+def names_of(contender: Contender, column: str) -> Mapping[str, Any]:
+    """What both tables begin with."""
+    return {"title": contender.title, "kind": contender.kind, "column": column}
+
+
+def error_rows(
+    contender: Contender, name: str, prediction: FloatArray, target: FloatArray, column: Any
+) -> list[dict[str, Any]]:
+    """The rows of one contender and column."""
+    found = group_errors(prediction, target, column)
+    return [
+        {
+            **names_of(contender, name),
+            "group": group,
+            "faces": int(faces),
+            "mae": mae,
+            "low": low,
+            "high": high,
+        }
+        for group, faces, mae, low, high in zip(*found, strict=True)
+    ]
+
+
+def largest_bias(biases: pd.DataFrame, title: str) -> "pd.Series[Any] | None":
+    """Of one contender, the column whose groups differ most for their number of faces; None without any."""
+    rows = biases[(biases["title"] == title) & biases["chance"].notna() & (biases["column"] != TARGET)]
+    if rows.empty:
+        return None
+    return rows.iloc[int((rows["bias"] / rows["chance"]).argmax())]

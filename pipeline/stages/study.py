@@ -1,0 +1,82 @@
+"""Stage study: a search for better settings, and what they gain over the fixed and the found rate."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from pipeline.params import Params
+from pipeline.regression import study_tables as tables
+from pipeline.regression.material import material_of
+from pipeline.regression.rates import member_seeds
+from pipeline.regression.recipe import Recipe
+from pipeline.regression.space import Candidate, Space
+from pipeline.regression.storage import open_storage
+from pipeline.regression.study import Plan, run_study
+from pipeline.seeds import derive_seed
+from pipeline.stages import files
+from pipeline.stages.running import Detailed, Summary
+from pipeline.tables import atomic_file, read_table, write_table
+
+PRODUCER = "vec2age study"
+
+
+def run(params: Params, workers: int, storage: str | None = None) -> Summary:
+    """Finish the study, then train its best settings from the seeds of the other models."""
+    faces = read_table(files.FACES)
+    balance = params.train.balance
+    material = material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges)
+    plan = plan_of(params)
+    outcome = run_study(material, plan, open_storage(storage or files.STUDY_STORAGE), workers=workers)
+    best = tables.best_trial(outcome)
+    candidate = plan.space.candidate(best.params)
+    seeds = member_seeds(params.seed, params.train.seeds)
+    scores = tables.retrain(material, faces, candidate, seeds, params.train.recipe.epochs, workers)
+    written = {
+        files.STUDY_TRIALS: tables.trial_table(outcome, plan.space),
+        files.STUDY_REACHED: tables.reached_table(outcome),
+        files.STUDY_IMPORTANCE: tables.importance_table(outcome, params.seed),
+        files.STUDY_COMPARISON: tables.comparison_table(rivals(params, candidate) | {"study": scores}),
+    }
+    recorded = {
+        "study": params.study.model_dump(exclude={"group"}),
+        "scales": plan.space.scales(),
+        "optimizer": candidate.recipe.optimizer,
+    }
+    for path, table in written.items():
+        write_table(table, path, PRODUCER, recorded)
+    with atomic_file(files.STUDY_BEST) as file:
+        file.write(tables.profile(best, plan.space).encode())
+    return Detailed(tables.counts(outcome, best))
+
+
+def plan_of(params: Params) -> Plan:
+    """The section `study` of params.yaml as the library takes it."""
+    wanted = params.study
+    dimensions = wanted.space.searched()
+    starts = {}
+    for name in dimensions.get("optimizer", [wanted.optimizer]):
+        recipe = Recipe(**params.train.settings(name, "found"))
+        starts[name] = Candidate(replace(recipe, epochs=wanted.epochs), params.train.fixed_rate(name))
+    return Plan(
+        space=Space(dimensions, starts, wanted.optimizer),
+        seeds=tuple(derive_seed(params.seed, "study member", number) for number in range(wanted.seeds)),
+        trials=wanted.trials,
+        group=wanted.group,
+        sampler=wanted.sampler,
+        grid_points=wanted.grid_points,
+        pruning=wanted.pruning.method,
+        warmup=wanted.pruning.warmup,
+        every=wanted.pruning.every,
+        seed=derive_seed(params.seed, "study"),
+    )
+
+
+def rivals(params: Params, candidate: Candidate) -> dict[str, pa.Table]:
+    """The scores of the models that the same optimiser has under each policy, if it is trained at all."""
+    optimizer = candidate.recipe.optimizer
+    if optimizer not in params.train.optimizers:
+        return {}
+    return {
+        policy: read_table(files.run_folder(optimizer, policy) / "scores.parquet")
+        for policy in params.train.policies
+    }

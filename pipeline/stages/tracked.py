@@ -1,0 +1,115 @@
+"""What trackers are told of a stage: settings, revision, hashes of data, every member, curves, files.
+
+`running` imports this module by name, for stages that are recorded: trackers watch a stage and change nothing
+that it writes, so that no stage depends on them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pipeline import tracking
+from pipeline.params import Params
+from pipeline.profiles import flatten
+from pipeline.reports.provenance import revision, sha256
+from pipeline.stages import files
+from pipeline.tables import read_table
+from pipeline.tracking.base import Scalar, Trackers
+from pipeline.tracking.records import by_epoch, by_row, overall
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a stage left behind: numbers of the whole run, series of steps, files."""
+
+    metrics: Mapping[str, float]
+    series: tuple[Iterator[tuple[int, dict[str, float]]], ...]
+    artefacts: tuple[Path, ...]
+
+
+def recorded(
+    params: Params, label: str, name: str, options: Mapping[str, str], act: Callable[[], Any]
+) -> Any:
+    """Run a stage, and tell the trackers what went in and what came out.
+
+    Parameters
+    ----------
+    label
+        The run's name.
+    name, options
+        The stage.
+    act
+        Runs it; returns its summary and its seconds.
+    """
+    wanted = params.tracking.model_dump()
+    settings = {tracker: wanted.get(tracker, {}) for tracker in wanted["trackers"]}
+    trackers = tracking.build(settings, warn=lambda sentence: typer.echo(f"vec2age: {sentence}", err=True))
+    trackers.start(label)
+    trackers.params(inputs(params))
+    try:
+        summary, seconds = act()
+    except BaseException:
+        trackers.end(failed=True)
+        raise
+    tell(trackers, RECORDS[name](summary, **options), seconds)
+    trackers.end()
+    return summary, seconds
+
+
+def inputs(params: Params) -> dict[str, Scalar]:
+    """All parameters, the code's revision, and the hashes of the vectors."""
+    settings = {
+        key: value if value is None or isinstance(value, bool | int | float | str) else str(value)
+        for key, value in flatten(params.model_dump()).items()
+    }
+    hashes = {f"sha256.{path.stem}": sha256(path) for path in (files.FACES, files.AUGMENTED) if path.exists()}
+    return {**settings, **revision(), **hashes}
+
+
+def tell(trackers: Trackers, record: Record, seconds: float) -> None:
+    """Hand a record over."""
+    for series in record.series:
+        for step, values in series:
+            trackers.metrics(values, step)
+    for path in record.artefacts:
+        trackers.artefact(path)
+    trackers.metrics({**record.metrics, "seconds": round(seconds, 3)})
+
+
+def of_train(summary: Any, optimizer: str, policy: str) -> Record:
+    """All members of a run: as points of series and as one table, however many they are."""
+    folder = files.run_folder(optimizer, policy)
+    scores = read_table(folder / "scores.parquet")
+    seconds = summary.details["member_seconds"]
+    columns = ("seed", "lr", "epochs", "best_epoch", "mae", "val_mae", "test_mae")
+    return Record(
+        overall(scores, ("mae", "val_mae", "test_mae", "epochs")),
+        (
+            by_row(scores, "member", columns, "members", seconds=seconds),
+            by_epoch(read_table(folder / "history.parquet")),
+        ),
+        (folder / "scores.parquet",),
+    )
+
+
+def of_study(summary: Any, storage: str | None = None) -> Record:
+    """All trials of a study, its best one, and the models that were trained with it."""
+    trials = read_table(files.STUDY_TRIALS)
+    comparison = read_table(files.STUDY_COMPARISON)
+    ours = comparison.filter([policy == "study" for policy in comparison["policy"].to_pylist()])
+    numbers = [name for name in trials.column_names if name not in ("trial", "end", "members")]
+    best = {"best/validation MAE": float(summary["its validation MAE"]), "trials": trials.num_rows}
+    return Record(
+        {**best, **overall(ours, ("val_mae", "test_mae"))},
+        (
+            by_row(trials, "trial", numbers, "trials"),
+            by_row(ours, "member", ("seed", "val_mae", "test_mae"), "members"),
+        ),
+        (files.STUDY_TRIALS, files.STUDY_COMPARISON, files.STUDY_BEST),
+    )
+
+
+RECORDS: dict[str, Callable[..., Record]] = {"train": of_train, "study": of_study}

@@ -1,0 +1,62 @@
+"""What tests of several parts share."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a PostgreSQL server of the tests' own; skips where none is installed."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    on_path = shutil.which("initdb")
+    if not folders and on_path is None:
+        pytest.skip("PostgreSQL is not installed: neither /usr/lib/postgresql/*/bin nor initdb on the path")
+    pytest.importorskip(
+        "psycopg2", reason="psycopg2, through which Python talks to PostgreSQL, is not installed"
+    )
+    programs = folders[-1] if folders else Path(str(on_path)).parent
+    user = server_user()
+    folder = Path(tempfile.mkdtemp(prefix="vec2age-postgresql-"))
+    as_user = {}
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": folder}
+
+    def call(program: str, *words: str) -> None:
+        done = subprocess.run(
+            [programs / program, *words], capture_output=True, text=True, check=False, **as_user
+        )
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = str(folder / "data")
+    call("initdb", "-D", data, "-U", "vec2age", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+    options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
+    call("pg_ctl", "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start")
+    try:
+        yield f"postgresql://vec2age@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def server_user() -> pwd.struct_passwd | None:
+    """Under which account the server runs: it refuses to run as root."""
+    if os.getuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    pytest.skip("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")

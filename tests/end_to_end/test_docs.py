@@ -1,0 +1,188 @@
+"""Every command of the pages under docs/, and the notebooks, run in order in a small copy of the project."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from pipeline.datasets.sample import render
+
+PROJECT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+# in this order: the first page makes what the others, and the notebooks, look at; the last ones change it
+FIRST = ("photographs", "report", "studies")
+PAGES = (*FIRST, "tracking", "machines", "loss", "encoder")
+TINY = (
+    "train.optimizers=[adam]",
+    "train.seeds=2",
+    "train.recipe.hidden=[8]",
+    "train.recipe.epochs=2",
+    "find_lr.steps=20",
+    "augment.target_per_age=0",
+    "evaluate.resamples=20",
+    "evaluate.baselines=[mean]",
+    "study.trials=4",
+    "study.seeds=2",
+    "study.epochs=2",
+)
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    language: str
+    more: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    text = (PROJECT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    return [Block(language, more.strip(), body) for language, more, body in FENCE.findall(text)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files under version control, as a repository of its own, with small settings and a few pictures."""
+    if shutil.which("git") is None:
+        pytest.skip("git, without which DVC shows no experiments, is not installed")
+    folder = tmp_path_factory.mktemp("docs") / "project"
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    # the tests' own words for "small"; committed, so that dvc has something to compare with
+    (folder / "tiny.yaml").write_text("{}\n")
+    words = " ".join(f"--set '{change}'" for change in TINY)
+    call(folder, f"vec2age use tiny.yaml {words}")
+    author = "git -c user.name=tests -c user.email=tests@localhost"
+    call(folder, f"git init -q && git add -A && {author} commit -qm start")
+    render(folder / "photographs", seed=1, per_age=2)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    programs = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PATH": f"{folder / '.bin'}:{programs}:{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "VEC2AGE_WORKERS": "2",
+    }
+
+
+def call(folder: Path, text: str, program: tuple[str, ...] = ("bash", "-euo", "pipefail", "-c")) -> str:
+    launcher = folder / ".bin/vec2age"
+    if not launcher.exists():  # the copy's own code, wherever vec2age is installed from
+        launcher.parent.mkdir(parents=True)
+        launcher.write_text(
+            f"#!{sys.executable}\nfrom pipeline.cli import main\n\nif __name__ == '__main__':\n    main()\n"
+        )
+        launcher.chmod(0o755)
+    done = subprocess.run(
+        [*program, text], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def serve(folder: Path, text: str) -> None:
+    """Start what a page says keeps running, wait until it answers, and end it."""
+    port = int(re.search(r"--port (\d+)", text).group(1))  # type: ignore[union-attr]
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {text}"],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            assert process.poll() is None, f"{text} ended with {process.returncode}"
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.3)
+        pytest.fail(f"{text} did not answer")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def run_page(folder: Path, page: str) -> str:
+    shown = []
+    for block in blocks(page):
+        if block.language == "python" and block.more.startswith("title="):
+            (folder / block.more.removeprefix("title=")).write_text(block.text)
+        elif block.language == "python":
+            shown.append(call(folder, block.text, (sys.executable, "-c")))
+        elif block.language == "sh" and block.more == "server":
+            serve(folder, block.text.strip())
+        elif block.language == "sh":
+            shown.append(call(folder, block.text))
+        else:
+            assert block.language == "text", f"{page}: nothing runs a block of {block.language!r}"
+    return "\n".join(shown)
+
+
+def run_notebook(folder: Path, notebook: Path) -> None:
+    """Execute a notebook as someone would who opens it in its folder; the copy stays as it is."""
+    book = nbformat.read(folder / "notebooks" / notebook.name, as_version=4)
+    client = NotebookClient(
+        book,
+        kernel_name="python3",
+        timeout=600,
+        resources={"metadata": {"path": str(folder / "notebooks")}},
+    )
+    client.execute(env=environment(folder))
+    shown = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= 2, f"{notebook.name} draws"
+    errors = [output.text for output in shown if output.get("name") == "stderr" and "Error" in output.text]
+    assert not errors, f"{notebook.name}: {errors}"
+
+
+@pytest.mark.timeout(1500)
+def test_every_command_of_the_pages_and_every_notebook_runs(project: Path) -> None:
+    outputs = {page: run_page(project, page) for page in FIRST}
+    for notebook in NOTEBOOKS:
+        run_notebook(project, notebook)
+    outputs |= {page: run_page(project, page) for page in PAGES[len(FIRST) :]}
+    assert (project / "reports/index.html").exists()
+    assert "data set" in outputs["photographs"]
+    assert "train-fixed-adam" in outputs["tracking"], "dvc shows what DVCLive saw"
+    assert "[192]" in outputs["encoder"]
+
+
+def test_every_page_with_commands_is_run() -> None:
+    pages = {
+        path.stem for path in (PROJECT / "docs").glob("*.md") if "```sh" in path.read_text(encoding="utf-8")
+    }
+    assert {"photographs", "encoder", "loss", "machines", "report", "studies", "tracking"} <= pages
+    assert set(PAGES) <= pages
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_text_and_no_outputs(notebook: Path) -> None:
+    book = nbformat.read(notebook, as_version=4)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "strip the outputs"
+    assert all(set(cell.metadata) == set() for cell in book.cells)
+    assert sum(cell.cell_type == "markdown" for cell in book.cells) >= 4
+    assert len(code) <= 10
+
+
+def test_there_are_three_notebooks() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["1-vectors", "2-seeds", "3-learning-rate"]

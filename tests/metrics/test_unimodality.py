@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import find_peaks
+
+from pipeline.metrics import modes, unimodality_rate
+
+
+def slow_modes(row):
+    """scipy's peaks, which have plateaus but no ends: hence the zeros."""
+    return len(find_peaks(np.concatenate([[-1.0], row, [-1.0]]))[0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(row=st.lists(st.integers(0, 4), min_size=1, max_size=12))
+def test_counts_the_peaks_that_scipy_finds(row):
+    assert modes(np.array(row, dtype=float)).tolist() == slow_modes(np.array(row, dtype=float))
+
+
+def test_takes_any_leading_dimensions():
+    p = np.random.default_rng(0).dirichlet(np.ones(9), size=(3, 5))
+    assert modes(p, ripple=0).tolist() == [[slow_modes(row) for row in member] for member in p]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([0.2, 0.2, 0.2, 0.2, 0.2], 1),
+        ([0.5, 0.3, 0.2], 1),
+        ([0.2, 0.3, 0.5], 1),
+        ([0.4, 0.2, 0.4], 2),
+        ([0.1, 0.4, 0.4, 0.1], 1),
+        ([0.3, 0.1, 0.3, 0.0, 0.3], 3),
+        ([1.0], 1),
+    ],
+)
+def test_plateaus_are_one_peak_and_ends_can_be_peaks(row, expected):
+    assert modes(row) == expected
+
+
+def test_ripples_in_the_tails_are_no_peaks():
+    row = np.array([0.0, 1e-9, 0.0, 0.2, 0.6, 0.2, 2e-7, 3e-7])
+    assert modes(row) == 1
+    assert modes(row, ripple=0) == 3
+
+
+def test_the_rate_is_the_share_with_one_peak():
+    assert unimodality_rate([[0.1, 0.8, 0.1], [0.4, 0.2, 0.4], [0.2, 0.3, 0.5]]) == pytest.approx(2 / 3)
+
+
+def test_refuses_what_is_no_distribution():
+    with pytest.raises(ValueError, match=r"shape \(2, 0\)"):
+        modes(np.zeros((2, 0)))
+    with pytest.raises(ValueError, match="not finite"):
+        modes([0.5, np.nan])
+    with pytest.raises(ValueError, match="no distribution"):
+        unimodality_rate(np.zeros((0, 3)))
