@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline import __version__
+from pipeline.cli_explain import app as explain_app
 from pipeline.errors import UserError
 
 STAGES = {
@@ -21,8 +22,9 @@ STAGES = {
     "calibrate": "Calibrate intervals and probabilities on validation faces.",
     "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",
     "report": "Draw the figures and write the page reports/index.html.",
-    "study": "Search for better settings with Optuna; write the best ones as studies/best.yaml.",
     "finetune": "Train whole networks, from pixels to the target, with one loss and one backbone.",
+    "classify": "Train whole networks, from labelled pictures to classes, with one loss.",
+    "study": "Search for better settings with Optuna; write the best ones as studies/best.yaml.",
 }
 
 app = typer.Typer(
@@ -55,6 +57,7 @@ Policy = Annotated[
 
 LossName = Annotated[str, typer.Option(help="One of finetune.losses.")]
 BackboneName = Annotated[str, typer.Option(help="One of finetune.backbones.")]
+ClassLossName = Annotated[str, typer.Option("--loss", help="One of classify.losses.")]
 
 
 Storage = Annotated[
@@ -92,10 +95,14 @@ def command_of(name: str) -> tuple[Callable[..., None], str]:
     def of_loss_and_backbone(loss: LossName, backbone: BackboneName, workers: Workers = None) -> None:
         run(name, workers, loss=loss, backbone=backbone)
 
+    def of_class_loss(loss: ClassLossName, workers: Workers = None) -> None:
+        run(name, workers, loss=loss)
+
     several: dict[str, tuple[Callable[..., None], str]] = {
         "find_lr": (of_optimizer, "--optimizer adam"),
         "train": (of_policy_and_optimizer, "--optimizer adam --policy found"),
         "study": (with_storage, "--storage postgresql://user@host/studies"),
+        "classify": (of_class_loss, "--loss mam_softmax"),
         "finetune": (of_loss_and_backbone, "--loss dldl_v2 --backbone resnet10t"),
     }
     return several.get(name, (plain, "--workers 4"))
@@ -209,6 +216,9 @@ def where() -> None:
     from pipeline.stages.results import print_results
 
     print_results()
+
+
+app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
 
 
 def print_version(wanted: bool) -> None:

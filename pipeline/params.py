@@ -665,6 +665,66 @@ class Report(Section):
     faces: list[str]
 
 
+class ImagesParams(Section):
+    """Which labelled pictures: a reader of `pipeline.datasets.image_sets`, its folder and its settings."""
+
+    name: str
+    root: str
+    settings: dict[str, Any]
+
+
+class ArchitectureParams(Section):
+    """A network by timm's name, and what its constructor takes."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+class Classify(Section):
+    """Classes in place of numbers: classifiers of labelled pictures, some for each loss."""
+
+    images: ImagesParams
+    validation: OpenFraction
+    test: OpenFraction
+    seeds: Seeds
+    architecture: ArchitectureParams
+    losses: list[RunName]
+    loss_settings: dict[RunName, dict[str, Any]]
+    optimizer: Literal["adam", "sgd"]
+    lr: AboveZero
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Positive
+    epochs: Positive
+    lr_patience: Annotated[int, Field(ge=0)]
+    lr_factor: OpenFraction
+    stop_patience: Positive | None
+    balance: bool
+    second_scale_from: Fraction | None
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, le=1)]
+    flip: bool
+    precision: Literal["float32", "bfloat16"]
+
+    @model_validator(mode="after")
+    def _losses_have_a_name_each(self) -> "Classify":
+        if len(set(self.losses)) < len(self.losses):
+            raise ValueError("losses must not name one twice: it would write over its own models")
+        return self
+
+    def recipe(self, loss: str) -> dict[str, Any]:
+        """What a classifier's recipe is built from, for one of the losses."""
+        apart = {"images", "validation", "test", "seeds", "architecture", "losses", "loss_settings"}
+        shared = self.model_dump(exclude=apart)
+        return {
+            "architecture": self.architecture.name,
+            "architecture_settings": self.architecture.settings,
+            "loss": loss,
+            "loss_settings": self.loss_settings.get(loss, {}),
+            **shared,
+        }
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -685,6 +745,7 @@ class Params(Section):
     calibrate: Calibrate
     export: Export
     finetune: Finetune
+    classify: Classify
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -1,1 +1,1 @@
-"""Whole networks, from pixels to numbers: backbones, heads, and how they are trained."""
+"""Whole networks, from pixels to numbers or classes: backbones, heads, and how they are trained."""

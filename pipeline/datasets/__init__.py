@@ -49,6 +49,9 @@ REGISTRY: Registry[pa.Table] = Registry(
         "300w_lp": "pipeline.datasets.pose:read_300w_lp",
         "biwi": "pipeline.datasets.biwi:read_biwi",
         "several": "pipeline.datasets.several:read_several",
+        "fer2013": "pipeline.datasets.expressions:read_fer2013",
+        "raf_db": "pipeline.datasets.expressions:read_raf_db",
+        "ck_plus": "pipeline.datasets.expressions:read_ck_plus",
     },
 )
 

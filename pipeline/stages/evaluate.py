@@ -3,6 +3,7 @@
 from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
 from pipeline.reports import augmentation, summary, table, tables, uncertainty
+from pipeline.reports import classification_tables as classification
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.networks import results as networks
 from pipeline.reports.networks import summary as networks_summary
@@ -43,8 +44,12 @@ def run(params: Params, workers: int) -> Summary:
     empty_folder(files.TABLES)
     described = networks_tables.all_tables(runs, settings)
     intervals = [] if found is None else uncertainty_tables(found)
-    table.write([*tables.all_tables(evaluation), *augmented, *intervals, *described], files.TABLES)
+    classifiers = classification.read_classifiers(files.CLASSIFIERS, params.classify.losses)
+    more = [*augmented, *intervals, *described, *classification.all_tables(classifiers)]
+    table.write([*tables.all_tables(evaluation), *more], files.TABLES)
     numbers = summary.metrics(evaluation) | {"networks": networks_summary.metrics(runs)}
+    if classifiers:
+        numbers["classification"] = classification.metrics(classifiers)
     if found is not None:
         numbers["uncertainty"] = uncertainty.metrics(found)
     write_json(numbers, files.METRICS)

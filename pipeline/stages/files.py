@@ -32,6 +32,8 @@ STUDY_REACHED = Path("studies/reached.parquet")
 STUDY_IMPORTANCE = Path("studies/importance.parquet")
 STUDY_COMPARISON = Path("studies/comparison.parquet")
 STUDY_BEST = Path("studies/best.yaml")
+CLASSIFIERS = Path("models/classifiers")
+EXPLAINED = Path("reports/explain")
 
 
 def rates(optimizer: str, policy: str) -> Path:
@@ -52,3 +54,8 @@ def checkpoint_folder(loss: str, backbone: str) -> Path:
 def run_folder(optimizer: str, policy: str) -> Path:
     """The models of one optimiser under one policy."""
     return MODELS / policy / optimizer
+
+
+def classifier_folder(loss: str) -> Path:
+    """The classifiers trained with one loss."""
+    return CLASSIFIERS / loss

@@ -7,13 +7,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import params as parameters
+from pipeline.cnn.model_table import model_table
 from pipeline.faces import shards
 from pipeline.faces.augmentation import Operation
 from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import figures, gallery, page, studies
+from pipeline.reports import classification, explained, figures, gallery, page, studies
 from pipeline.reports.charts import Chart
+from pipeline.reports.classification_tables import read_classifiers
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.networks import figures as networks_figures
 from pipeline.reports.networks import results as networks
@@ -46,12 +48,13 @@ def run(params: Params, workers: int) -> Summary:
     found = measured_uncertainty(params, settings)
     if found is not None:
         charts += uncertainty_charts(found)
-    augmented = augmentation_section(params)
     trained, drawn = networks_section(params, results.faces, settings)
     more = [
         *([] if study is None else [studies.section(study, settings)]),
-        *augmented,
+        *augmentation_section(params),
         *trained,
+        *classification_section(params),
+        *explained.sections(files.EXPLAINED),
         *([] if found is None else uncertainty_sections(found)),
     ]
     pictures = [block for section in more for block in section.blocks if isinstance(block, Picture)]
@@ -108,3 +111,9 @@ def augmentation_section(params: Params) -> list[Section]:
     picture = gallery.examples(portrait(), examples(operations, params.seed))
     ages = read_table(files.BALANCE).to_pandas()
     return [gallery.section(measured, ages, picture, params.report.target)]
+
+
+def classification_section(params: Params) -> list[Section]:
+    """How classifiers did, and what networks cost; nothing where none was trained."""
+    runs = read_classifiers(files.CLASSIFIERS, params.classify.losses)
+    return classification.sections(runs, model_table(classes=len(runs[0].classes)) if runs else None)

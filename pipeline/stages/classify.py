@@ -1,0 +1,67 @@
+"""Stage classify: whole networks of one loss, from labelled pictures to their classes."""
+
+from dataclasses import dataclass
+
+from pipeline.cnn.classification import ClassificationRecipe
+from pipeline.cnn.classification_runs import LabelledPictures, classifier_seeds, train_classifiers
+from pipeline.datasets.image_sets import divide, read_images
+from pipeline.errors import UserError
+from pipeline.params import Params
+from pipeline.rejects import Rejects
+from pipeline.stages import files
+from pipeline.stages.outputs import empty_folder
+from pipeline.stages.running import Summary
+from pipeline.tables import write_table
+
+
+def run(params: Params, workers: int, loss: str) -> Summary:
+    """Train the classifiers of one of `classify.losses`; write networks, scores, histories, predictions.
+
+    Parameters
+    ----------
+    workers
+        Not used: one network trains on all cores.
+    loss
+        A name of the list.
+    """
+    wanted = params.classify
+    if loss not in wanted.losses:
+        asked = f"are {', '.join(wanted.losses)}" if wanted.losses else "are empty"
+        raise UserError(f"params.yaml does not ask for loss {loss!r}: its classify.losses {asked}")
+    folder = files.classifier_folder(loss)
+    read = labelled_pictures(params)
+    recipe = ClassificationRecipe(**wanted.recipe(loss))
+    runs = train_classifiers(read.data, recipe, classifier_seeds(params.seed, wanted.seeds))
+    empty_folder(folder)
+    settings = wanted.recipe(loss) | {
+        "images": wanted.images.model_dump(),
+        "classes": list(read.data.classes),
+    }
+    runs.write(folder, "vec2age classify", settings)
+    write_table(read.rejects.table(), folder / "rejects.parquet", "vec2age classify", settings)
+    return {
+        "pictures": len(read.data.labels),
+        "classifiers": len(runs.classifiers),
+        "test accuracy": round(float(runs.scores["accuracy"].mean()), 4),
+        **read.rejects.summary(),
+    }
+
+
+@dataclass(frozen=True)
+class Read:
+    """Divided pictures, and what was left out."""
+
+    data: LabelledPictures
+    rejects: Rejects
+
+
+def labelled_pictures(params: Params) -> Read:
+    """The pictures that params.yaml asks for, divided."""
+    wanted = params.classify
+    rejects = Rejects()
+    images = read_images(wanted.images.name, wanted.images.root, rejects=rejects, **wanted.images.settings)
+    parts = divide(images, wanted.validation, wanted.test, params.seed)
+    data = LabelledPictures(
+        images.pictures, images.labels, images.classes, parts.train, parts.validation, parts.test
+    )
+    return Read(data, rejects)

@@ -1,0 +1,221 @@
+"""Training a classifier, on pictures of two bars and with networks of a few hundred weights."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
+from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
+from pipeline.cnn.classifier import Classifier
+from pipeline.errors import UserError
+from pipeline.seeds import derive_seed
+
+CLASSES = ("left", "right", "none")
+TINY = ClassificationRecipe(
+    architecture_settings={"width": 0.02, "drop_rate": 0.0},
+    loss="cross_entropy",
+    epochs=3,
+    batch_size=16,
+    lr=0.003,
+    zoom=0.0,
+    shear=0.0,
+    flip=False,
+    second_scale_from=None,
+)
+
+
+def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """16 x 16 pictures with a bright bar on one side, or none."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    pictures = rng.integers(0, 60, (count, 16, 16), dtype=np.uint8)
+    for picture, label in zip(pictures, labels, strict=True):
+        if label < 2:
+            column = rng.integers(1, 5) + 8 * label
+            picture[:, column : column + 3] += 180
+    return pictures, labels
+
+
+TRAIN, VALIDATION, TEST = bars(96, 0), bars(48, 1), bars(48, 2)
+
+
+def fit(recipe=TINY, seed=1, train=TRAIN, validation=VALIDATION):
+    return fit_classifier(train, validation, CLASSES, recipe, seed, accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return fit(replace(TINY, epochs=8))
+
+
+def test_it_learns_and_keeps_the_epoch_with_the_lowest_validation_loss(trained):
+    history = trained.history
+    assert history["epoch"].tolist() == list(range(1, 9))
+    assert trained.best_epoch == int(history.loc[history["val_loss"].idxmin(), "epoch"])
+    predicted = trained.classifier.predict(VALIDATION[0])
+    right = history.set_index("epoch").loc[trained.best_epoch, "val_accuracy"]
+    assert (predicted == VALIDATION[1]).mean() == pytest.approx(right), "the weights are that epoch's"
+    assert (trained.classifier.predict(TEST[0]) == TEST[1]).mean() > 0.9
+
+
+def test_the_same_seed_gives_the_same_history_and_another_one_does_not():
+    recipe = replace(
+        TINY,
+        epochs=2,
+        zoom=0.1,
+        shear=0.1,
+        flip=True,
+        architecture_settings={"width": 0.02, "drop_rate": 0.3},
+    )
+    first, second, other = fit(recipe), fit(recipe), fit(recipe, seed=2)
+    assert first.history.equals(second.history)
+    assert not first.history.equals(other.history)
+
+
+def test_training_leaves_the_global_random_state_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    fit(replace(TINY, epochs=1))
+    assert torch.rand(1) == expected
+
+
+def test_scales_go_from_255_to_512_and_the_kept_epochs_scale_is_kept():
+    trained = fit(replace(TINY, epochs=4, second_scale_from=0.5))
+    assert (1 / trained.history["scale"]).round().tolist() == [255, 255, 512, 512]
+    assert trained.classifier.scale == trained.history["scale"][trained.best_epoch - 1]
+    assert float(trained.classifier.inputs(np.full((1, 16, 16), 255, np.uint8)).max()) == pytest.approx(
+        255 * trained.classifier.scale
+    )
+
+
+@pytest.mark.parametrize(
+    "loss", ["am_softmax", "mam_softmax", "symmetric_cross_entropy", "dwb", "one_hot_mse"]
+)
+def test_every_kind_of_loss_trains_and_predicts(loss):
+    trained = fit(replace(TINY, loss=loss, epochs=4))
+    probabilities = trained.classifier.probabilities(TEST[0])
+    assert probabilities.shape == (48, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    # not the loss: a margin that grows with the lead makes it harder for itself
+    assert trained.history["train_accuracy"].max() > 0.7, "chance is a third"
+
+
+def test_a_loss_with_class_vectors_trains_them_and_the_network_ends_in_features():
+    trained = fit(replace(TINY, loss="aam_softmax", epochs=1)).classifier
+    assert trained.network.num_classes == 0
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(1, "weights"))
+        _, fresh = trained.design.build()
+    assert fresh.inner.W.shape == trained.loss.inner.W.shape == (64, 3)
+    assert not torch.equal(fresh.inner.W, trained.loss.inner.W)
+
+
+def test_sgd_and_bfloat16_train_too():
+    trained = fit(replace(TINY, optimizer="sgd", precision="bfloat16", epochs=2))
+    assert np.isfinite(trained.history["train_loss"]).all()
+    assert next(trained.classifier.network.parameters()).dtype == torch.float32
+
+
+def test_any_architecture_of_timm_can_be_trained():
+    settings = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
+    trained = fit(replace(TINY, architecture="resnet18", architecture_settings=settings, epochs=1))
+    assert trained.classifier.features(TEST[0]).shape == (48, 8)
+
+
+def test_a_plateau_lowers_the_rate_and_ends_the_training():
+    recipe = replace(TINY, lr_patience=0, stop_patience=2, epochs=20)
+    wrong = (VALIDATION[0], (VALIDATION[1] + 1) % 3)  # what is learnt makes this worse
+    history = fit(recipe, validation=wrong).history
+    assert len(history) < 20
+    assert history["lr"].iloc[-1] < history["lr"].iloc[0]
+
+
+def test_saved_and_loaded_it_predicts_the_same(trained, tmp_path):
+    path = tmp_path / "classifier.safetensors"
+    trained.classifier.save(path)
+    loaded = Classifier.load(path)
+    np.testing.assert_array_equal(loaded.probabilities(TEST[0]), trained.classifier.probabilities(TEST[0]))
+    assert loaded.design.classes == CLASSES
+    assert loaded.meta["seed"] == 1
+    before = path.read_bytes()
+    loaded.save(path)
+    assert path.read_bytes() == before
+
+
+def test_files_that_hold_no_classifier_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(UserError, match="does not exist"):
+        Classifier.load(path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="is damaged"):
+        Classifier.load(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="not of a vec2age classifier"):
+        Classifier.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"architecture": "emosynthnot"}, "no architecture 'emosynthnot'"),
+        ({"loss": "l1"}, "'l1' is not one of classification"),
+        ({"loss": "nonsense"}, "unknown loss"),
+        ({"loss_settings": {"margin": 1}}, "no setting 'margin'"),
+        ({"lr": 1e30}, r"the loss cross_entropy is (nan|inf) in epoch \d"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_sentence(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        fit(replace(TINY, **changes))
+
+
+def test_labels_that_are_no_class_are_named():
+    pictures, labels = bars(6, 3)
+    with pytest.raises(UserError, match="training label 3 in row 2: there are classes 0 to 2"):
+        fit(train=(pictures, np.array([0, 1, 3, 0, 1, 2])))
+    with pytest.raises(UserError, match="no validation picture"):
+        fit(validation=(pictures[:0], labels[:0]))
+
+
+def test_rare_classes_weigh_more_and_absent_ones_nothing():
+    assert class_weights([0, 0, 0, 1], 3).tolist() == pytest.approx([4 / 9, 4 / 3, 0.0])
+    even = class_weights([0, 1, 1, 1], 2)
+    assert float(even[0] + 3 * even[1]) == pytest.approx(4), "the mean weight of a sample is 1"
+
+
+def test_batches_go_through_every_picture_once_in_a_new_order_each_round():
+    pictures, labels = as_tensor(np.zeros((10, 4, 4), np.uint8)), torch.arange(10)
+    batches = Batches(pictures, labels, 4, seed=3)
+    first, second = (torch.cat([y for _, y in batches]).tolist() for _ in range(2))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+    again = Batches(pictures, labels, 4, seed=3)
+    assert torch.cat([y for _, y in again]).tolist() == first
+    assert [len(y) for _, y in Batches(pictures, labels, 4)] == [4, 4, 2]
+    assert len(batches) == 3
+
+
+def test_distortion_zooms_shears_and_flips_each_picture_by_itself():
+    ramp = torch.linspace(0, 1, 9).expand(200, 1, 9, 9)
+    generator = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(Distortion()(ramp, generator), ramp)
+    flipped = Distortion(flip=True)(ramp, generator)
+    mirrored = (flipped[:, 0, 0, 0] > 0.5).sum()
+    assert 60 < int(mirrored) < 140
+    zoomed = Distortion(zoom=0.2)(ramp, generator)
+    spread = zoomed[:, 0, 4, 7] - zoomed[:, 0, 4, 1]
+    assert float(spread.min()) == pytest.approx(0.75 * 0.8, abs=0.02)
+    assert float(spread.max()) == pytest.approx(0.75 * 1.2, abs=0.02)
+    sheared = Distortion(shear=0.2)(ramp, generator)
+    lean = sheared[:, 0, 8, 4] - sheared[:, 0, 0, 4]
+    assert float(lean.abs().max()) == pytest.approx(0.2 * 8 / 8, abs=0.02)
+
+
+def test_pictures_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="uint8"):
+        as_tensor(np.zeros((2, 4, 4), np.float32))

