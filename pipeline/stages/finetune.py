@@ -11,7 +11,8 @@ from pipeline.cnn.recipe import HeadRecipe, Machine, Recipe
 from pipeline.cnn.runs import Plan, empty_tables, finetune
 from pipeline.encoders.looks import Look
 from pipeline.errors import UserError
-from pipeline.params import Finetune, Params
+from pipeline.params import Params
+from pipeline.params.networks import Finetune
 from pipeline.rejects import Rejects
 from pipeline.seeds import derive_seed
 from pipeline.stages import files

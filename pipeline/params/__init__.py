@@ -1,0 +1,87 @@
+"""params.yaml as typed, checked values: the only place where it is read.
+
+One section per stage, under the stage's name, and two that several stages share: `data` (which faces)
+and `encoder` (which vectors). An unknown key, a wrong type or a value out of range is refused in one
+sentence that names the key, the value and what is allowed.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import UserError
+from pipeline.params.faces import Augment, Crop, Data, Embed, Encoder, Ingest, Split
+from pipeline.params.fields import Section, describe
+from pipeline.params.networks import Classify, Finetune
+from pipeline.params.studies import Study, Tracking
+from pipeline.params.training import Calibrate, Evaluate, Export, FindLr, Report, Train
+
+PARAMS = Path("params.yaml")
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Data
+    ingest: Ingest
+    crop: Crop
+    split: Split
+    encoder: Encoder
+    embed: Embed
+    augment: Augment
+    find_lr: FindLr
+    train: Train
+    evaluate: Evaluate
+    report: Report
+    study: Study
+    tracking: Tracking
+    calibrate: Calibrate
+    export: Export
+    finetune: Finetune
+    classify: Classify
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml."""
+    return check(read_yaml(path), path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, its comments kept for writing it again."""
+    try:
+        tree = YAML().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run vec2age from the project's top folder") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: name a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} must hold sections such as 'crop:', not {type(tree).__name__}")
+    return tree
+
+
+def check(tree: dict[str, Any], source: Path) -> Params:
+    """Check a mapping against the models; the first mistake becomes one sentence."""
+    try:
+        return Params.model_validate(plain(tree))
+    except ValidationError as error:
+        raise UserError(f"{source}: {describe(error.errors(include_url=False)[0], Params)}") from None
+
+
+def plain(tree: Any) -> Any:
+    """ruamel's annotated containers and numbers as the built-in types that strict models ask for."""
+    if isinstance(tree, dict):
+        return {plain(key): plain(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [plain(item) for item in tree]
+    for kind in (bool, int, float, str):
+        if isinstance(tree, kind):
+            return kind(tree)
+    return tree

@@ -1,0 +1,79 @@
+"""What sections of params.yaml are made of: constrained values, and mistakes as sentences."""
+
+import difflib
+from itertools import pairwise
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+AboveZero = Annotated[float, Field(gt=0)]
+Degrees = Annotated[float, Field(gt=0, le=180)]
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+
+
+def checked_seeds(value: Any) -> int | list[int]:
+    """How many seeds, or which."""
+    if isinstance(value, list):
+        known = all(type(seed) is int and 0 <= seed < 2**32 for seed in value)
+        if value and known and len(set(value)) == len(value):
+            return value
+    elif type(value) is int and value > 0:
+        return value
+    raise ValueError(
+        f"{value!r} is neither a number of seeds above 0 nor a list of different whole numbers below 2**32"
+    )
+
+
+Seeds = Annotated[int | list[int], PlainValidator(checked_seeds)]
+
+
+def checked_edges(value: list[float]) -> list[float]:
+    """Borders between bins, in ascending order."""
+    if any(a >= b for a, b in pairwise(value)):
+        raise ValueError(f"{value} is not in ascending order")
+    return value
+
+
+Edges = Annotated[list[float], AfterValidator(checked_edges)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def describe(problem: Any, root: type[BaseModel]) -> str:
+    """One mistake below a model as a sentence: the key, the value, what is allowed."""
+    location: tuple[str | int, ...] = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        allowed = sorted(keys_at(location[:-1], root))
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}"
+        return f"unknown parameter {key!r}: {hint}"
+    if problem["type"] == "missing":
+        return f"parameter {key!r} is missing: see the comments in params.yaml or run vec2age use"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"parameter {key!r}: {message}"
+    return f"parameter {key!r} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def keys_at(location: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:
+    """The keys that a section takes, found by walking down the models."""
+    model = root
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        inner = [
+            kind
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        model = inner[0]
+    return list(model.model_fields)
