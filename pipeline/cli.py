@@ -113,7 +113,7 @@ def add_stage(name: str, summary: str) -> None:
     command, example = command_of(name)
     app.command(
         name,
-        help=f"{summary} Reads its part of params.yaml.",
+        help=f"{summary}\n\nReads its part of params.yaml.",
         epilog=f"Example: [bold]vec2age {name} {example}[/bold]; [bold]dvc repro {name}[/bold] if need be.",
         rich_help_panel="Stages, in order",
     )(command)
