@@ -60,8 +60,8 @@ def read_fer2013(root: Path, *, rejects: Rejects, workers: int | None = None) ->
     """FER-2013's folders as faces; the CSV holds pixels, not picture files."""
     if root.is_file() or (root / "fer2013.csv").is_file():
         raise UserError(
-            f"{root} holds FER-2013 as a table of pixels, not as pictures: train on it with task "
-            "classification, or name the folder of its pictures"
+            f"{root} holds FER-2013 as a table of pixels, not as pictures: train on it with "
+            "vec2age classify, or name the folder of its pictures"
         )
     return as_faces(list_fer2013(root, rejects), root, "fer2013", FER2013, rejects, workers)
 
