@@ -12,6 +12,7 @@ from pipeline.encoders.stored import StoredEncoders
 from pipeline.encoders.table import with_vectors
 from pipeline.errors import UserError
 from pipeline.faces.augmentation import Attempts, Operation, draw
+from pipeline.metrics.calibration import faces_needed
 from pipeline.params import Params
 from pipeline.progress import track
 from pipeline.regression.material import material_of
@@ -37,6 +38,15 @@ def run(params: Params, workers: int) -> Summary:
     check_run(params)
     folder = files.run_folder(wanted.optimizer, wanted.policy)
     faces = read_table(files.FACES)
+    judged, needed = pc.sum(pc.equal(faces["split"], "validation")).as_py(), faces_needed(max(wanted.levels))
+    if judged < needed:
+        empty_folder(files.CALIBRATED)
+        return {
+            "methods": 0,
+            "why": f"{judged} validation faces are too few to calibrate intervals of "
+            f"{100 * max(wanted.levels):g}%: it takes {needed}; enlarge the validation split or lower "
+            "calibrate.levels",
+        }
     recipe = Recipe(**params.train.settings(wanted.optimizer, wanted.policy))
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),

@@ -53,5 +53,5 @@ def run(params: Params, workers: int) -> Summary:
     if found is not None:
         numbers["uncertainty"] = uncertainty.metrics(found)
     write_json(numbers, files.METRICS)
-    unmeasured = {} if found else {"uncertainty": "not measured: run vec2age calibrate first"}
+    unmeasured = {} if found else {"uncertainty": "not measured: see what vec2age calibrate says"}
     return {**summary.headlines(evaluation), **networks_summary.headlines(runs), **unmeasured}

@@ -203,7 +203,15 @@ def test_without_a_threshold_nothing_is_said_of_it(copy: Path) -> None:
 def test_evaluate_says_where_nothing_was_calibrated(copy: Path) -> None:
     shutil.rmtree(files.CALIBRATED)
     summary = evaluate.run(settings(), 1)
-    assert summary["uncertainty"] == "not measured: run vec2age calibrate first"
+    assert summary["uncertainty"] == "not measured: see what vec2age calibrate says"
+
+
+def test_too_few_validation_faces_are_said_and_the_errors_are_reported_all_the_same(copy: Path) -> None:
+    summary = calibrate.run(settings(calibrate__levels=[0.9, 0.999]), 1)
+    assert summary["methods"] == 0
+    assert "100 validation faces are too few to calibrate intervals of 99.9%: it takes 999" in summary["why"]
+    assert list(files.CALIBRATED.iterdir()) == []
+    assert evaluate.run(settings(), 1)["uncertainty"] == "not measured: see what vec2age calibrate says"
 
 
 @pytest.mark.parametrize(
@@ -218,10 +226,6 @@ def test_evaluate_says_where_nothing_was_calibrated(copy: Path) -> None:
             "calibrate.policy is 'found', which train does not train: choose one of fixed",
         ),
         ({"calibrate__groups": "shoe_size"}, "the faces have no group column 'shoe_size'"),
-        (
-            {"calibrate__levels": [0.9, 0.999]},
-            "100 validation faces are too few to calibrate intervals of 99.9%: it takes 999",
-        ),
     ],
 )
 def test_a_wish_that_cannot_be_granted_is_one_sentence(
