@@ -28,6 +28,9 @@ Weights = dict[str, npt.NDArray[np.float32]]
 MEAN_RGB = (122.782, 117.001, 104.298)
 """What the input layers of dlib's networks take from pixels, before they divide by 256."""
 
+MIRRORED_LANDMARKS = (2, 3, 0, 1, 4)
+"""dlib's five landmarks once left and right are swapped: the eyes change places."""
+
 FLOAT_DIGITS = 24
 DOUBLE_DIGITS = 53
 

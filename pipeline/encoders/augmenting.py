@@ -10,13 +10,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.encoders.base import Images, Vectors
+from pipeline.encoders.base import Images, Landmarks, Vectors
 from pipeline.encoders.stored import StoredEncoders
 
 # Faces whose pictures are being drawn or encoded, and pictures encoded together.
@@ -26,7 +25,7 @@ GROUP = 128
 AHEAD = 2
 
 How = TypeVar("How")
-Draw = Callable[[Images, Sequence[tuple[How, int]]], Images]
+Draw = Callable[[Images, Landmarks, Sequence[tuple[How, int]]], tuple[Images, Landmarks]]
 
 
 def cosine(a: Vectors, b: Vectors) -> npt.NDArray[np.float64]:
@@ -70,6 +69,8 @@ class Face(Generic[How]):
         Which face.
     image
         (H, W, 3) uint8, its crop.
+    landmarks
+        (5, 2) float32, those of the crop.
     vector
         (D,) its own vector.
     slots
@@ -80,6 +81,7 @@ class Face(Generic[How]):
 
     face_id: str
     image: Images
+    landmarks: Landmarks
     vector: Vectors
     slots: int
     attempt: Callable[[int, int], tuple[str, How, int]]
@@ -93,6 +95,7 @@ class Kept:
     parent_id: str
     operation: str
     image: Images
+    landmarks: Landmarks
     vector: Vectors
     similarity: float
 
@@ -117,11 +120,11 @@ class _Work(Generic[How]):
 
 @dataclass(frozen=True)
 class _Drawing(Generic[How]):
-    """A face's pictures on their way: the operations' names, and the pictures once they are drawn."""
+    """A face's pictures on their way: the operations' names, and pictures and landmarks once drawn."""
 
     work: _Work[How]
     names: list[str]
-    images: Future[Images]
+    drawn: Future[tuple[Images, Landmarks]]
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,11 @@ class _Group(Generic[How]):
     """Drawn pictures with their keys, by drawing; and those that differ, stacked for the encoder."""
 
     drawings: Sequence[_Drawing[How]]
-    drawn: list[Images]
+    drawn: list[tuple[Images, Landmarks]]
     keys: list[list[str]]
     different: list[str]
     pixels: Images
+    landmarks: Landmarks
 
 
 def augment_faces(
@@ -153,7 +157,8 @@ def augment_faces(
     faces
         Consumed as the work goes on: at most `WINDOW` are held at once.
     draw
-        Makes pictures, (k, H, W, 3), of one crop and k ways with their seeds; runs in the workers.
+        Makes pictures, (k, H, W, 3), and their landmarks, (k, 5, 2), of one crop and k ways with their
+        seeds; runs in the workers.
     vectors
         Encodes what its stores lack.
     workers
@@ -175,7 +180,7 @@ def augment_faces(
         attempts = [work.face.attempt(slot, work.tried) for slot in work.pending]
         ways = [(how, seed) for _, how, seed in attempts]
         names = [name for name, _, _ in attempts]
-        queue.append(_Drawing(work, names, workers.submit(draw, work.face.image, ways)))
+        queue.append(_Drawing(work, names, workers.submit(draw, work.face.image, work.face.landmarks, ways)))
 
     def admit() -> None:
         while len(order) < WINDOW and (face := next(source, None)) is not None:
@@ -216,26 +221,30 @@ def _next_group(queue: deque[_Drawing[How]]) -> list[_Drawing[How]]:
 
 def _prepare(drawings: Sequence[_Drawing[How]]) -> _Group[How]:
     """Wait until pictures are drawn, and say which of them are different."""
-    drawn = [drawing.images.result() for drawing in drawings]
-    keys = [[picture_key(image) for image in images] for images in drawn]
-    pairs = (zip(some, images, strict=True) for some, images in zip(keys, drawn, strict=True))
-    different = dict(chain.from_iterable(pairs))
-    return _Group(drawings, drawn, keys, list(different), np.stack(list(different.values())))
+    results = [drawing.drawn.result() for drawing in drawings]
+    keys = [[picture_key(*one) for one in zip(*result, strict=True)] for result in results]
+    rows = {
+        key: one
+        for some, result in zip(keys, results, strict=True)
+        for key, one in zip(some, zip(*result, strict=True), strict=True)
+    }
+    pixels, landmarks = (np.stack(column) for column in zip(*rows.values(), strict=True))
+    return _Group(drawings, results, keys, list(rows), pixels, landmarks)
 
 
 def _settle(
     group: _Group[How], vectors: StoredEncoders, limits: tuple[float, float], tally: Tally
 ) -> Iterator[_Work[How]]:
     """Encode a group's pictures and decide on each; yield its faces with what is still pending."""
-    encoded = dict(zip(group.different, vectors(group.different, group.pixels), strict=True))
-    for drawing, images, keys in zip(group.drawings, group.drawn, group.keys, strict=True):
+    found_vectors = vectors(group.different, group.pixels, group.landmarks)
+    encoded = dict(zip(group.different, found_vectors, strict=True))
+    for drawing, (images, landmarks), keys in zip(group.drawings, group.drawn, group.keys, strict=True):
         work = drawing.work
         found = np.stack([encoded[key] for key in keys])
         similarities = cosine(np.broadcast_to(work.face.vector, found.shape), found)
         still_pending = []
-        for slot, operation, image, key, vector, similarity in zip(
-            work.pending, drawing.names, images, keys, found, similarities.tolist(), strict=True
-        ):
+        columns = (work.pending, drawing.names, images, landmarks, keys, found, similarities.tolist())
+        for slot, operation, image, points, key, vector, similarity in zip(*columns, strict=True):
             reason = _reason(similarity, limits, key in work.keys)
             if reason:
                 tally.rejected[operation, reason] += 1
@@ -243,7 +252,7 @@ def _settle(
             else:
                 tally.kept[operation] += 1
                 work.keys.add(key)
-                work.kept[slot] = Kept(key, work.face.face_id, operation, image, vector, similarity)
+                work.kept[slot] = Kept(key, work.face.face_id, operation, image, points, vector, similarity)
         work.pending = still_pending
         work.tried += 1
         yield work
@@ -257,8 +266,9 @@ def _reason(similarity: float, limits: tuple[float, float], repeated: bool) -> s
     return "too_similar" if similarity > limits[1] else ""
 
 
-def picture_key(image: Images) -> str:
-    """The store's key of an augmented picture: the sha256 of its shape and pixels."""
+def picture_key(image: Images, landmarks: Landmarks) -> str:
+    """The store's key of an augmented picture: the sha256 of its shape, pixels and landmarks."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)
+    digest.update(np.ascontiguousarray(landmarks).data)
     return digest.hexdigest()

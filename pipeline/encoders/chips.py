@@ -6,6 +6,7 @@ import dlib
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.dlib_format import MIRRORED_LANDMARKS
 from pipeline.encoders.weights import dlib_model
 
 SIZE = 150
@@ -23,7 +24,6 @@ MEAN_FACE = np.array(
         (0.4901123135679, 0.6277975316475),
     ]
 )
-MIRRORED_ORDER = (2, 3, 0, 1, 4)
 
 
 def chips(
@@ -96,7 +96,7 @@ def chips(
 
 def mirrored(landmarks: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float32]:
     """Flip landmarks, (N, 5, 2), of pictures of a width from left to right; the eyes change places."""
-    flipped = landmarks[:, MIRRORED_ORDER].copy()
+    flipped = landmarks[:, MIRRORED_LANDMARKS].copy()
     flipped[..., 0] = width - 1 - flipped[..., 0]
     return flipped
 

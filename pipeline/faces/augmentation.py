@@ -16,9 +16,11 @@ from Augmentor import Operations as Library
 from PIL import Image
 
 from pipeline.errors import UserError
+from pipeline.faces.places import Places
 from pipeline.seeds import derive_seed
 
 Settings = Mapping[str, float]
+Landmarks = npt.NDArray[np.float32]
 Factory = Callable[..., Library.Operation]
 
 
@@ -50,6 +52,11 @@ FACTORIES: Mapping[str, tuple[Factory, Settings]] = MappingProxyType(
         "erasing": (Library.RandomErasing, {"rectangle_area": 0.2}),
     }
 )
+
+# Those that move pixels, and landmarks with them.
+MOVING = frozenset({"flip", "rotation", "zoom", "distortion"})
+# Landmarks are kept to this many decimals, so that a vector's key does not hang on the last bit.
+DECIMALS = 2
 
 # The similarities that Table 1 gives for FaceNet's vectors of one picture.
 TABLE_1: Mapping[str, float] = MappingProxyType(
@@ -163,37 +170,70 @@ def augment(image: Image.Image, operations: Sequence[Operation], seed: int) -> I
     >>> augment(picture, [Operation("erasing")], 1) == augment(picture, [Operation("erasing")], 1)
     True
     """
+    return augment_face(image, np.zeros((5, 2)), operations, seed)[0]
+
+
+def augment_face(
+    image: Image.Image, landmarks: npt.ArrayLike, operations: Sequence[Operation], seed: int
+) -> tuple[Image.Image, Landmarks]:
+    """Apply a chain of operations to a copy of one picture, and say where its landmarks have gone.
+
+    Parameters
+    ----------
+    image, operations, seed
+        As `augment` takes them.
+    landmarks
+        (5, 2) x and y in dlib's order.
+
+    Returns
+    -------
+    picture
+        RGB, of the same size.
+    landmarks
+        (5, 2) float32; they may be outside the picture.
+    """
     changed = image.copy()  # some of the library's operations draw into the picture they are given
+    places = Places(landmarks, image.size)
     with seeded(seed):
         for operation in operations:
             # Drawn even where it is certain, so that a chain's later draws do not depend on the settings.
             if random.random() <= operation.probability:
                 factory, _ = FACTORIES[operation.name]
                 performer = factory(operation.probability, **operation.complete_settings)
-                changed = performer.perform_operation([changed])[0]
-    return changed
+                if operation.name in MOVING:
+                    changed, places = performer.perform_operation([changed, places])
+                else:
+                    (changed,) = performer.perform_operation([changed])
+    return changed, places.points.round(DECIMALS).astype(np.float32)
 
 
 def draw(
-    crop: npt.NDArray[np.uint8], ways: Sequence[tuple[Sequence[Operation], int]]
-) -> npt.NDArray[np.uint8]:
+    crop: npt.NDArray[np.uint8], landmarks: Landmarks, ways: Sequence[tuple[Sequence[Operation], int]]
+) -> tuple[npt.NDArray[np.uint8], Landmarks]:
     """Make several pictures of one crop.
 
     Parameters
     ----------
     crop
         (H, W, 3) uint8 RGB.
+    landmarks
+        (5, 2) of the crop.
     ways
         For each picture a chain of operations and a seed.
 
     Returns
     -------
-    ndarray
+    pictures
         (len(ways), H, W, 3) uint8.
+    landmarks
+        (len(ways), 5, 2) float32, of the pictures.
     """
     original = Image.fromarray(crop)
-    pictures = [np.asarray(augment(original, operations, seed)) for operations, seed in ways]
-    return np.stack(pictures) if pictures else np.empty((0, *crop.shape), dtype=np.uint8)
+    pictures = np.empty((len(ways), *crop.shape), dtype=np.uint8)
+    points = np.empty((len(ways), *landmarks.shape), dtype=np.float32)
+    for row, (operations, seed) in enumerate(ways):
+        pictures[row], points[row] = augment_face(original, landmarks, operations, seed)
+    return pictures, points
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from pipeline.faces.augmentation import Operation, draw
+from pipeline.faces.augmentation import Operation, augment
 from pipeline.seeds import derive_seed
 
 # Left, top and side of the face in scikit-image's portrait of Eileen Collins (NASA, public domain).
@@ -29,5 +30,8 @@ def examples(operations: Iterable[Operation], seed: int) -> dict[str, npt.NDArra
     {'flip': (224, 224, 3)}
     """
     certain = [Operation(operation.name, settings=operation.settings) for operation in operations]
-    ways = [((one,), derive_seed(seed, "augment", "example", one.label)) for one in certain]
-    return dict(zip((one.label for one in certain), draw(portrait(), ways), strict=True))
+    face = Image.fromarray(portrait())
+    return {
+        one.label: np.asarray(augment(face, [one], derive_seed(seed, "augment", "example", one.label)))
+        for one in certain
+    }

@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         pa.field("operation", pa.string(), nullable=False),
         pa.field("similarity", pa.float64(), nullable=False),
         shards.SCHEMA.field("image"),
+        shards.SCHEMA.field("landmarks"),
     ],
     metadata=shards.SCHEMA.metadata,
 )
@@ -63,12 +64,18 @@ class PictureShards:
         self.writer: pq.ParquetWriter | None = None
 
     def add(
-        self, face_id: str, parent_id: str, operation: str, similarity: float, image: npt.NDArray[np.uint8]
+        self,
+        face_id: str,
+        parent_id: str,
+        operation: str,
+        similarity: float,
+        image: npt.NDArray[np.uint8],
+        landmarks: npt.NDArray[np.float32],
     ) -> None:
-        """Add one picture, (H, W, 3) uint8, without loss."""
+        """Add one picture, (H, W, 3) uint8, without loss, and its landmarks, (5, 2)."""
         picture = {"bytes": shards.encode(image, "webp"), "path": None}
         row = {"face_id": face_id, "parent_id": parent_id, "operation": operation, "similarity": similarity}
-        self.rows.append({**row, "image": picture})
+        self.rows.append({**row, "image": picture, "landmarks": landmarks.ravel().tolist()})
         self.bytes += len(picture["bytes"] or b"")
         if len(self.rows) == ROWS_PER_GROUP:
             self._flush()

@@ -122,7 +122,7 @@ def with_pictures(faces: Iterator[list[Kept]], pictures: PictureShards | None) -
     for face in faces:
         if pictures is not None:
             for one in face:
-                pictures.add(one.key, one.parent_id, one.operation, one.similarity, one.image)
+                pictures.add(one.key, one.parent_id, one.operation, one.similarity, one.image, one.landmarks)
         yield face
 
 
@@ -134,7 +134,8 @@ def stream(
     for batch in shards.iterate(files.CROPS, ["face_id", "crop_id", "image", "landmarks"], batch=64):
         rows = batch.filter(pc.is_in(batch.column("face_id"), value_set=wanted))
         if rows.num_rows:
-            images, _ = shards.arrays(rows)
+            images, points = shards.arrays(rows)
             own = vectors.read(rows.column("crop_id").to_pylist())
-            for face_id, image, vector in zip(rows.column("face_id").to_pylist(), images, own, strict=True):
-                yield Face(face_id, np.asarray(image), vector, slots[face_id], attempts(face_id))
+            columns = (rows.column("face_id").to_pylist(), images, points, own)
+            for face_id, image, landmarks, vector in zip(*columns, strict=True):
+                yield Face(face_id, np.asarray(image), landmarks, vector, slots[face_id], attempts(face_id))

@@ -24,17 +24,19 @@ class Angle:
         self.seen: list[int] = []
 
     def encode(self, images: Any, landmarks: Any = None) -> Any:
+        if landmarks is not None:  # each picture comes with those of its own face
+            assert np.array_equal(landmarks[:, 4, 1], images[:, 1, 1, 0] * 256.0 + images[:, 1, 1, 1])
         angles = images[:, 0, 0, 0].astype(np.float64)
         self.seen += angles.astype(int).tolist()
         return np.stack([np.cos(np.radians(angles)), np.sin(np.radians(angles))], axis=1).astype(np.float32)
 
 
-def draw(image: Any, ways: Sequence[tuple[int, int]]) -> Any:
+def draw(image: Any, landmarks: Any, ways: Sequence[tuple[int, int]]) -> Any:
     """Turn the face's angle by up to `most` degrees, as the seed says; the rest tells faces apart."""
     drawn = np.repeat(image[None], len(ways), axis=0)
     for picture, (most, seed) in zip(drawn, ways, strict=True):
         picture[0, 0, 0] += seed % (most + 1)
-    return drawn
+    return drawn, np.repeat(landmarks[None], len(ways), axis=0)
 
 
 def picture(number: int) -> Any:
@@ -49,6 +51,7 @@ def faces(count: int, slots: int, most: int = 90) -> list[Face[int]]:
         return Face(
             face_id,
             picture(number),
+            np.full((5, 2), number, np.float32),
             np.array([1, 0], np.float32),
             slots,
             lambda slot, attempt: (f"turn{most}", most, derive_seed(5, face_id, slot, attempt)),

@@ -13,6 +13,9 @@ from pipeline.faces.augmentation import FACTORIES, TABLE_1, Attempts, Operation,
 FACE = Image.fromarray(astronaut()[20:180, 140:300]).resize((224, 224))
 
 
+EYES = np.array([(130, 95), (110, 95), (70, 96), (90, 96), (100, 130)], np.float32)
+
+
 def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float64)
 
@@ -113,12 +116,53 @@ def test_a_picture_depends_on_root_seed_face_operations_and_number_alone() -> No
     assert [in_turn(slot, 0)[1] for slot in range(3)] == chains
 
 
-def test_draws_every_way_of_a_crop() -> None:
+def test_draws_every_way_of_a_crop_with_its_landmarks() -> None:
     ways = [([Operation("flip")], 1), ([Operation("erasing")], 2)]
-    drawn = draw(np.asarray(FACE), ways)
+    drawn, points = draw(np.asarray(FACE), EYES, ways)
     for picture, (operations, seed) in zip(drawn, ways, strict=True):
         assert np.array_equal(picture, np.asarray(augment(FACE, operations, seed)))
-    assert draw(np.asarray(FACE), []).shape == (0, 224, 224, 3)
+    assert points[0].tolist() == moved([Operation("flip")], 1).tolist() != EYES.tolist()
+    assert np.array_equal(points[1], EYES)
+    assert [array.shape for array in draw(np.asarray(FACE), EYES, [])] == [(0, 224, 224, 3), (0, 5, 2)]
+
+
+def moved(operations: list[Operation], seed: int) -> np.ndarray:
+    return draw(np.asarray(FACE), EYES, [(operations, seed)])[1][0]
+
+
+def test_landmarks_go_where_zoom_and_mirror_take_them() -> None:
+    assert moved([Operation("zoom")], 1) == pytest.approx(2 * EYES - 111.5, abs=1.0)
+    flipped = moved([Operation("flip")], 1)
+    assert flipped == pytest.approx((np.array([223, 0]) + EYES * [-1, 1])[[2, 3, 0, 1, 4]], abs=0.05)
+    both = moved([Operation("flip"), Operation("zoom")], 1)
+    assert both == pytest.approx(2 * flipped - 111.5, abs=1.0)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "colour", "erasing"])
+def test_landmarks_stay_where_nothing_moves(name: str) -> None:
+    assert np.array_equal(moved([Operation(name)], 3), EYES)
+
+
+@pytest.mark.parametrize("name", ["rotation", "distortion", "zoom", "flip"])
+def test_landmarks_go_where_marks_in_the_picture_go(name: str) -> None:
+    """A spot painted at a landmark of a black picture is found where the landmark is said to be."""
+    y, x = np.mgrid[0:224, 0:224]
+    for seed in range(4):
+        there = moved([Operation(name)], seed)
+        order = [2, 3, 0, 1, 4] if name == "flip" else [0, 1, 2, 3, 4]
+        for (px, py), said in zip(EYES[order], there, strict=True):
+            spot = 255 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 3.0**2))
+            picture = Image.fromarray(np.repeat(spot[:, :, None], 3, axis=2).astype(np.uint8))
+            seen = np.asarray(augment(picture, [Operation(name)], seed), float)[:, :, 0]
+            found = np.array([(seen * x).sum(), (seen * y).sum()]) / seen.sum()
+            # a distortion bends the spot, whose middle is then only nearly that of its pixels
+            assert np.linalg.norm(found - said) < (2 if name == "distortion" else 0.2)
+
+
+def test_following_landmarks_changes_no_picture() -> None:
+    chain = [Operation("rotation"), Operation("distortion"), Operation("erasing")]
+    (picture,), _ = draw(np.asarray(FACE), EYES, [(chain, 5)])
+    assert np.array_equal(picture, np.asarray(augment(FACE, chain, 5)))
 
 
 def test_every_operation_of_table_1_is_here() -> None:

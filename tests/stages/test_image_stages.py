@@ -143,7 +143,8 @@ def test_kept_pictures_are_those_whose_vectors_were_written(inside: Path) -> Non
     assert kept["face_id"].to_pylist() == augmented["face_id"].to_pylist()
     assert kept["similarity"].to_pylist() == augmented["similarity"].to_pylist()
     pixels = np.asarray(Image.open(BytesIO(kept["image"][0]["bytes"].as_py())))
-    digest = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    points = np.array(kept["landmarks"][0].as_py(), np.float32)
+    digest = sha256(repr(pixels.shape).encode() + pixels.tobytes() + points.tobytes()).hexdigest()
     assert digest == augmented["face_id"][0].as_py()
 
 
