@@ -1,12 +1,16 @@
 """What the documentation lists is what there is."""
 
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline import datasets, losses
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+POLICIES = ("fixed.parquet", "found.parquet")
 MODULES = {f"pipeline.losses.{name}" for name in ("regression", "label_distribution", "ordinal", "combo")}
 PLACES = {name: place.partition(":") for name, place in losses.REGISTRY.places.items()}
 
@@ -21,3 +25,20 @@ def test_every_loss_of_these_modules_is_described_with_its_class(name):
 @pytest.mark.parametrize("name", datasets.REGISTRY.names())
 def test_every_reader_is_described(name):
     assert f"| `{name}` |" in (DOCS / "datasets.md").read_text()
+
+
+def outs() -> list[str]:
+    """What dvc.yaml says the stages write, with the matrix's items in words."""
+    found = []
+    for stage in yaml.safe_load((DOCS.parent / "dvc.yaml").read_text())["stages"].values():
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
+            name = out if isinstance(out, str) else next(iter(out))
+            found.append(re.sub(r"\$\{item\.(\w+)\}", r"{\1}", name))
+    return found
+
+
+@pytest.mark.parametrize("out", outs())
+def test_every_file_that_a_stage_writes_is_described(out):
+    names = re.findall(r"`([^`\s]+/[^`\s]*)`", (DOCS / "files.md").read_text())
+    described = {name.replace("{policy}.parquet", policy) for name in names for policy in POLICIES}
+    assert any(name == out or name.startswith(f"{out}/") or fnmatch(out, name) for name in described), out
