@@ -14,7 +14,7 @@ class MSELoss(Loss):
 
     Examples
     --------
-    >>> MSELoss()(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0]), weight=torch.tensor([3.0, 1.0]))
+    >>> MSELoss()(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0]), weight=torch.tensor([1.5, 0.5]))
     tensor(4.)
     """
 
