@@ -226,6 +226,7 @@ def train_member(
         validation,
         labels=plan.goal.labels,
         span=plan.head.span,
+        face_ids=faces.ids()["train"] + faces.ids()["validation"],
     )
     built = {key: value for key, value in plan.backbone_settings.items() if key not in START}
     architecture = Architecture(

@@ -32,12 +32,21 @@ def times_weight(losses: Tensor, weight: Tensor | None) -> Tensor:
     return losses * weight.to(losses.dtype)
 
 
+class TargetError(UserError):
+    """A target that a loss is not defined for: its row, and what is wrong with it."""
+
+    def __init__(self, target: float, row: int, why: str) -> None:
+        super().__init__(f"target {target:g} in row {row}: {why}")
+        self.row = row
+        self.why = why
+
+
 def refuse_targets(wrong: Tensor, target: Tensor, sentence: str) -> None:
-    """Raise `UserError` naming the first target for which `wrong` holds, and its row."""
+    """Raise `TargetError` naming the first target for which `wrong` holds, and its row."""
     rows = wrong.nonzero()
     if len(rows):
         row = int(rows[0, 0])
-        raise UserError(f"target {target[row].item():g} in row {row}: {sentence}")
+        raise TargetError(target[row].item(), row, sentence)
 
 
 def widened(output: Tensor) -> Tensor:

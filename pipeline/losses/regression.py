@@ -125,6 +125,11 @@ class PoissonLoss(Loss):
         """The rate."""
         return widened(output).exp() if self.log_input else widened(output)
 
+    @property
+    def remedy(self) -> str:
+        """As for every loss; and outputs that are rates must be positive."""
+        return super().remedy if self.log_input else f"{super().remedy}, or use a sigmoid: rates are positive"
+
     def check_targets(self, target: Tensor) -> None:
         """Refuse negative counts."""
         super().check_targets(target)
