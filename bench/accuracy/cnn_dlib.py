@@ -16,9 +16,11 @@ import pyarrow as pa
 from bench.accuracy.common import Faces, print_row, train
 from bench.accuracy.networks import Project, Results, Row
 from pipeline.cnn.pixels import decoded
+from pipeline.cnn.plan import Plan
+from pipeline.cnn.predicting import predict
 from pipeline.cnn.recipe import HeadRecipe, Machine
 from pipeline.cnn.recipe import Recipe as NetworkRecipe
-from pipeline.cnn.runs import Plan, predict, train_member
+from pipeline.cnn.runs import train_member
 from pipeline.cnn.saved import write_network
 from pipeline.encoders import View, build_all
 from pipeline.encoders.embedding import embed, vectors_of

@@ -20,9 +20,11 @@ from bench.accuracy.common import print_row
 from bench.accuracy.networks import Project, Results, Row, spread
 from pipeline import losses as registry
 from pipeline.cnn.pixels import Pixels, decoded
+from pipeline.cnn.plan import Plan
+from pipeline.cnn.predicting import predict
 from pipeline.cnn.recipe import HeadRecipe, Machine
 from pipeline.cnn.recipe import Recipe as NetworkRecipe
-from pipeline.cnn.runs import Plan, predict, train_member
+from pipeline.cnn.runs import train_member
 from pipeline.encoders.looks import Look
 from pipeline.losses.labels import LabelledLoss
 from pipeline.regression.fit import fit_stack
