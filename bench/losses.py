@@ -171,7 +171,8 @@ def show(
     frame.insert(6, "cs5", [np.mean(o.within) for o in outcomes.values()])
     frame.insert(7, "unimodal", [np.mean(o.unimodal) if o.unimodal else np.nan for o in outcomes.values()])
     frame["seconds"] = [o.seconds for o in outcomes.values()]
-    print(f"\n{tested} faces tested, {options.seeds} seeds, {max(1, options.folds)} fold(s)\n")
+    print(f"\n{tested} faces tested, {options.seeds} seeds, {max(1, options.folds)} fold(s)")
+    print(f"unimodal: steps of probability up to {options.ripple:g} are not counted\n")
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     if options.out:
         made = fairness(frame.drop(columns=["fold_std", "cs5", "unimodal", "seconds"]), "years")

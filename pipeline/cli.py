@@ -218,6 +218,27 @@ def where() -> None:
     print_results()
 
 
+@app.command(rich_help_panel="Around them")
+def folds(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="One for each fold: a copy of its folder models.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that folds.csv goes to.")] = Path(
+        "reports"
+    ),
+) -> None:
+    """Join the runs of several folds: mean errors, and their spread over folds and over seeds.
+
+    Example: [bold]vec2age folds ../folds/0 ../folds/1 ../folds/2[/bold]
+    """
+    from pipeline.reports import folds as joining
+    from pipeline.reports.table import write
+
+    table = joining.join(folders)
+    write([table], output)
+    typer.echo(joining.as_text(table))
+
+
 app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
 
 

@@ -28,6 +28,22 @@ def test_a_stage_depends_on_its_module_and_its_own_parameters(name: str) -> None
     assert name in sections or name not in Params.model_fields
 
 
+@pytest.mark.parametrize(
+    ("name", "matrix"), [("finetune", {"losses", "backbones"}), ("classify", {"losses"})]
+)
+def test_one_more_loss_trains_no_other_again(name: str, matrix: set[str]) -> None:
+    section = Params.model_fields[name].annotation
+    listed = {str(key).removeprefix(f"{name}.") for key in DVC[name]["params"]}
+    assert section is not None
+    assert set(section.model_fields) - listed == matrix
+
+
+def test_training_classifiers_and_training_regressors_share_no_code_of_networks() -> None:
+    code = [{dep for dep in DVC[name]["deps"] if "pipeline/cnn" in dep} for name in ("finetune", "classify")]
+    assert all(code)
+    assert not code[0] & code[1]
+
+
 @pytest.mark.parametrize("name", DVC)
 def test_a_stage_depends_on_all_library_code_that_it_imports(name: str) -> None:
     import grimp

@@ -41,7 +41,7 @@ def test_help_lists_every_command_and_is_quick_because_nothing_heavy_is_imported
 
 @pytest.mark.parametrize(
     "command",
-    ["ingest", "crop", "split", "embed", "calibrate", "export", "predict", "use", "doctor", "where"],
+    ["ingest", "crop", "split", "embed", "calibrate", "export", "predict", "use", "doctor", "where", "folds"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = vec2age(command, "--help")

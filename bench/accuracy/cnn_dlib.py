@@ -4,21 +4,25 @@ python -m bench.accuracy.cnn_dlib PROJECT [--out dlib] [--epochs 12] [--members 
 
 PROJECT is a folder in which `dvc repro embed` has run. DLDL-v2, one-cycle AdamW, bfloat16 where the processor
 has it. Then the MLP on vectors of the same faces and split: dlib's frozen 128, the fine-tuned network's 256,
-and both side by side. An interrupted run goes on where its last epoch ended; OUT holds the network and a CSV.
+and both side by side. An interrupted run goes on where its last epoch ended; OUT holds a CSV, and a network
+for each set of faces and settings.
 """
 
 import argparse
+import hashlib
 import time
 from pathlib import Path
 
 import pyarrow as pa
 
 from bench.accuracy.common import Faces, print_row, train
-from bench.accuracy.networks import Project, Results, Row
+from bench.accuracy.networks import SETTINGS, Project, Results, Row, settings_text
 from pipeline.cnn.pixels import decoded
+from pipeline.cnn.plan import Plan
+from pipeline.cnn.predicting import predict
 from pipeline.cnn.recipe import HeadRecipe, Machine
 from pipeline.cnn.recipe import Recipe as NetworkRecipe
-from pipeline.cnn.runs import Plan, predict, train_member
+from pipeline.cnn.runs import train_member
 from pipeline.cnn.saved import write_network
 from pipeline.encoders import View, build_all
 from pipeline.encoders.embedding import embed, vectors_of
@@ -30,6 +34,10 @@ from pipeline.tables import read_folder, rows_of
 
 SIZE = 150
 NETWORK = "fine-tuned network itself"
+KEYS = ("what", "faces", "people", SETTINGS)
+COLUMNS = ("mae", "best", "ensemble", "seconds", "note")
+ENCODERS = (["dlib"], ["finetuned"], ["dlib", "finetuned"])
+ON_VECTORS, RATE = Recipe(standardise=True, loss="dldl_v2"), 1e-3
 
 
 def plan_of(given: argparse.Namespace) -> Plan:
@@ -96,8 +104,8 @@ def on_vectors(project: Project, names: list[str], weights: Path, given: argpars
         Faces(labelled.face_ids, labelled.targets[:, 0].double().numpy(), labelled.split),
         vectors_of(rows_of(crops, ids)["crop_id"].to_pylist(), encoders, store),
         members=given.members,
-        rate=1e-3,
-        recipe=Recipe(standardise=True, loss="dldl_v2"),
+        rate=RATE,
+        recipe=ON_VECTORS,
     )
     widths = " + ".join(str(encoder.dim) for encoder in encoders)
     kinds = {encoder.arithmetic for encoder in encoders if isinstance(encoder, TorchEncoder)}
@@ -108,6 +116,20 @@ def on_vectors(project: Project, names: list[str], weights: Path, given: argpars
         "seconds": time.perf_counter() - start,
         "note": f"{widths} wide, {', '.join(sorted(kinds))}",
     }
+
+
+def keys_of(given: argparse.Namespace, project: Project) -> list[Row]:
+    """Which results are wanted: the network itself, then the MLP on each set of vectors."""
+    people = {"faces": len(project.faces.face_ids), "people": project.described()}
+    trained = [plan_of(given), given.seed]
+    mlp = [ON_VECTORS, RATE, given.members]
+    return [
+        {"what": NETWORK, **people, SETTINGS: settings_text(*trained)},
+        *(
+            {"what": f"MLP on {' + '.join(names)}", **people, SETTINGS: settings_text(*mlp, *trained)}
+            for names in ENCODERS
+        ),
+    ]
 
 
 def main() -> None:
@@ -128,14 +150,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="so many faces only")
     given = parser.parse_args()
     project = Project(given.project, given.limit)
-    results = Results(given.out / "results.csv", ("what",))
-    weights = given.out / "member0.safetensors"
-    rows = [results.get({"what": NETWORK}, lambda: finetuned(project, plan_of(given), given, weights))]
-    for names in (["dlib"], ["finetuned"], ["dlib", "finetuned"]):
-        what = f"MLP on {' + '.join(names)}"
-        rows.append(
-            results.get({"what": what}, lambda names=names: on_vectors(project, names, weights, given))
-        )
+    results = Results(given.out / "results.csv", KEYS, COLUMNS)
+    keys = keys_of(given, project)
+    name = hashlib.sha256(str(keys[0]).encode()).hexdigest()[:12]
+    weights = given.out / f"{name}.safetensors"
+    rows = [results.get(keys[0], lambda: finetuned(project, plan_of(given), given, weights))]
+    for names, key in zip(ENCODERS, keys[1:], strict=True):
+        rows.append(results.get(key, lambda names=names: on_vectors(project, names, weights, given)))
     print_row(["what", "test MAE, mean", "best seed", "ensemble", "seconds", ""])
     print_row(["---", *["---:"] * 4, "---"])
     for row in rows:

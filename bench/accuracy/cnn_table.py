@@ -1,15 +1,20 @@
 """Which loss, which backbone: whole networks at 96 x 96 beside the MLP on vectors of the same faces.
 
 python -m bench.accuracy.cnn_table PROJECT [--out networks.csv] [--seeds 3] [--epochs 10] [--limit 200]
+    [--minutes 60] [--show]
 
 PROJECT is a folder in which `dvc repro embed` has run (profile utkface). Seven losses with ResNet-18 from
 scratch, EfficientNet-Lite0 from ImageNet and dlib's face network, the last two frozen at first. Every result
-is a row of the CSV as soon as it is there; run the same command again after an interruption. Seeds come
-first, so that the table is complete, with one seed, after a third of the time.
+is a row of the CSV as soon as it is there, and a network goes on where its last epoch ended: stop it at any
+time, or after so many --minutes, and run the same command again. The table so far is printed then, or alone
+by --show. Seeds come first, so that the table is complete, with one seed, after a third of the time.
 """
 
 import argparse
+import hashlib
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +22,18 @@ import pyarrow as pa
 import torch
 
 from bench.accuracy.common import print_row
-from bench.accuracy.networks import Project, Results, Row, spread
+from bench.accuracy.networks import MEASURED, SETTINGS, Project, Results, Row, settings_text, spread
 from pipeline import losses as registry
 from pipeline.cnn.pixels import Pixels, decoded
+from pipeline.cnn.plan import Plan
+from pipeline.cnn.predicting import predict
 from pipeline.cnn.recipe import HeadRecipe, Machine
 from pipeline.cnn.recipe import Recipe as NetworkRecipe
-from pipeline.cnn.runs import Plan, predict, train_member
+from pipeline.cnn.runs import train_member
 from pipeline.encoders.looks import Look
+from pipeline.losses.base import DivergedError
 from pipeline.losses.labels import LabelledLoss
+from pipeline.metrics.unimodality import RIPPLE
 from pipeline.regression.fit import fit_stack
 from pipeline.regression.recipe import Recipe
 from pipeline.seeds import derive_seed
@@ -41,7 +50,8 @@ NETWORKS = {
 FROM_SCRATCH = "resnet18"
 VECTORS = "MLP on vectors"
 AUGMENT = [("flip", {}), ("colour", {}), ("affine", {})]
-KEYS = ("network", "loss", "seed", "epochs", "faces")
+KEYS = ("network", "loss", "seed", "epochs", "faces", "people", SETTINGS)
+COLUMNS = (*MEASURED, "best_epoch", "seconds", "images_per_s", "diverged")
 
 
 def plan_of(network: str, loss: str, epochs: int) -> Plan:
@@ -77,6 +87,11 @@ def network(project: Project, plan: Plan, pixels: Pixels, seed: int, checkpoints
     }
 
 
+def recipe_of(loss: str) -> Recipe:
+    """How the MLP is trained."""
+    return Recipe(loss=loss, standardise=True)
+
+
 def mlp(project: Project, vectors: np.ndarray, loss: str, seed: int) -> Row:
     """Train Vec2UAge's MLP on vectors, and measure it."""
     faces = project.faces
@@ -90,7 +105,7 @@ def mlp(project: Project, vectors: np.ndarray, loss: str, seed: int) -> Row:
         targets[validation],
         seeds=[derive_seed(20201, "cnn_table", seed)],
         learning_rates=1e-3,
-        recipe=Recipe(loss=loss, standardise=True),
+        recipe=recipe_of(loss),
     )
     seconds = time.perf_counter() - start
     members = result.members
@@ -106,6 +121,42 @@ def mlp(project: Project, vectors: np.ndarray, loss: str, seed: int) -> Row:
     }
 
 
+def keys_of(given: argparse.Namespace, project: Project, vectors: np.ndarray) -> list[Row]:
+    """Every result that the table needs, in the order in which they are made."""
+    people = {"faces": len(project.faces.face_ids), "people": project.described()}
+    held = hashlib.sha256(vectors.tobytes()).hexdigest()[:12]
+    return [
+        {
+            "network": name,
+            "loss": loss,
+            "seed": seed,
+            "epochs": given.epochs,
+            **people,
+            SETTINGS: settings_text(recipe_of(loss), held)
+            if name == VECTORS
+            else settings_text(plan_of(name, loss, given.epochs)),
+        }
+        for seed in range(given.seeds)
+        for loss in given.losses
+        for name in [VECTORS, *given.networks]
+    ]
+
+
+def fill(results: Results, wanted: list[Row], make: Callable[[Row], Row], minutes: float | None) -> None:
+    """Make the results that the CSV lacks; whatever ends that early, the table is printed."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))  # 0: never
+    try:
+        for key in wanted:
+            results.get(key, lambda key=key: make(key))
+    except KeyboardInterrupt:
+        print("stopped: run the same command again to go on", flush=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        show(results, wanted)
+
+
 def main() -> None:
     """Make every result that the CSV lacks; print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -114,60 +165,69 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--limit", type=int, help="so many faces only")
+    parser.add_argument("--minutes", type=float, help="stop after so many, with the table so far")
+    parser.add_argument("--show", action="store_true", help="only print the table so far")
     parser.add_argument("--losses", nargs="+", default=LOSSES, metavar="LOSS")
     parser.add_argument("--networks", nargs="+", default=[*NETWORKS], choices=NETWORKS)
     given = parser.parse_args()
     project = Project(given.project, given.limit)
-    results = Results(given.out, KEYS)
-    cache = given.project / "data/pixels"
+    results = Results(given.out, KEYS, COLUMNS)
     ids = project.faces.face_ids
-    looks = [Look("crop", SIZE), Look("aligned", SIZE)]
-    pixels = {
-        look.framing: decoded(project.crops, ids, look, margin=project.margin, cache=cache, workers=2)
-        for look in looks
-    }
     table = read_table(given.project / "embeddings/faces.parquet", ["face_id", "vector"])
     vectors = vectors_of(rows_of(table, pa.chunked_array([ids], pa.string())))
+    wanted = keys_of(given, project, vectors)
+
+    def make(key: Row) -> Row:
+        name, loss, seed = key["network"], key["loss"], key["seed"]
+        if name == VECTORS:
+            return mlp(project, vectors, loss, seed)
+        plan = plan_of(name, loss, given.epochs)
+        cache = given.project / "data/pixels"
+        pixels = decoded(project.crops, ids, plan.look, margin=project.margin, cache=cache, workers=2)
+        checkpoints = given.out.with_suffix("") / f"{name}-{loss}-{seed}"
+        try:
+            return network(project, plan, pixels, seed, checkpoints)
+        except DivergedError as error:
+            return {"diverged": str(error)}
+
+    if given.show:
+        show(results, wanted)
+    else:
+        fill(results, wanted, make, given.minutes)
+
+
+def show(results: Results, wanted: list[Row]) -> None:
+    """Print the table, mean ± standard deviation over the seeds that are there; a dash where none is."""
     found: dict[tuple[str, str], list[Row]] = {}
-    for seed in range(given.seeds):
-        for loss in given.losses:
-            for name in [VECTORS, *given.networks]:
-                key = {"network": name, "loss": loss, "seed": seed, "epochs": given.epochs, "faces": len(ids)}
-                if name == VECTORS:
-                    row = results.get(key, lambda loss=loss, seed=seed: mlp(project, vectors, loss, seed))
-                else:
-                    plan = plan_of(name, loss, given.epochs)
-                    folder = given.out.with_suffix("") / f"{name}-{loss}-{seed}"
-                    row = results.get(
-                        key,
-                        lambda plan=plan, seed=seed, folder=folder: network(
-                            project, plan, pixels[plan.look.framing], seed, folder
-                        ),
-                    )
-                found.setdefault((name, loss), []).append(row)
-    show(found)
-
-
-def show(found: dict[tuple[str, str], list[Row]]) -> None:
-    """Print the table, mean ± standard deviation over seeds."""
+    for key in wanted:
+        rows = found.setdefault((key["network"], key["loss"]), [])
+        row = results.find(key)
+        if row is not None:
+            rows.append(row)
+    one_mode = f"one mode (steps over {RIPPLE:g})"
     print_row(
-        ["network", "loss", "MAE", "CS@5", "one mode", "gender bias", "ethnicity bias", "seconds", "images/s"]
+        ["network", "loss", "seeds", "MAE", "CS@5", one_mode, "one mode (every step)"]
+        + ["gender bias", "ethnicity bias", "seconds", "images/s"]
     )
-    print_row(["---", "---", *["---:"] * 7])
+    print_row(["---", "---", *["---:"] * 9])
     for (name, loss), rows in sorted(found.items()):
         print_row(
             [
                 name,
                 loss,
+                len(rows),
                 spread(rows, "test_mae"),
                 spread(rows, "cs5", 3),
                 spread(rows, "unimodal", 3),
+                spread(rows, "unimodal_strict", 3),
                 spread(rows, "gender_bias"),
                 spread(rows, "ethnicity_bias"),
                 spread(rows, "seconds", 0),
                 spread(rows, "images_per_s", 0),
             ]
         )
+    there = sum(map(len, found.values()))
+    print(f"\n{there} of {len(wanted)} results", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """What the programs on whole networks share: the faces of a project, one network's scores, rows of a CSV."""
 
 import csv
+import hashlib
+import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,19 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from pipeline.cnn.material import Goal, Labelled, labelled
+from pipeline.errors import UserError
 from pipeline.metrics import bias_score, cumulative_score, mae, unimodality_rate
+from pipeline.metrics.unimodality import RIPPLE
 from pipeline.params import load
 from pipeline.rejects import Rejects
 from pipeline.tables import read_table, rows_of
 
-VISIBLE = 1e-3
-"""Steps of probability below this one are not counted as peaks; `unimodal_strict` counts all."""
+SETTINGS = "settings"
+"""The column with everything else that decides a row, as one text."""
 GROUPS = ("gender", "ethnicity")
+MEASURED = ("test_mae", "cs5", "unimodal", "ripple", "unimodal_strict")
+MEASURED += (*(f"{name}_bias" for name in GROUPS), "val_mae")
+"""What `Project.measured` gives, as far as the faces and the loss allow."""
 Row = dict[str, Any]
 
 
@@ -36,6 +44,12 @@ class Project:
             splits = splits.take(pa.array(kept))
         self.faces: Labelled = labelled(self.manifest, splits, Goal(), Rejects())
 
+    def described(self) -> str:
+        """Which faces with which pictures, targets and splits, as a short hash."""
+        faces = self.faces
+        text = [*faces.face_ids, *faces.split.tolist(), str(self.margin)]
+        return hashlib.sha256("\n".join(text).encode() + faces.targets.numpy().tobytes()).hexdigest()[:12]
+
     def groups(self, face_ids: list[str]) -> dict[str, np.ndarray]:
         """The group columns of some faces."""
         rows = rows_of(self.manifest, pa.chunked_array([face_ids], pa.string()))
@@ -52,8 +66,10 @@ class Project:
         return {
             "test_mae": float(mae(predicted[test], targets[test])),
             "cs5": float(cumulative_score(predicted[test], targets[test], 5)),
-            "unimodal": "" if shapes is None else unimodality_rate(shapes[test], VISIBLE),
-            "unimodal_strict": "" if shapes is None else unimodality_rate(shapes[test]),
+            # Steps up to `ripple` are not counted; strictly, every step is.
+            "unimodal": "" if shapes is None else unimodality_rate(shapes[test], RIPPLE),
+            "ripple": RIPPLE,
+            "unimodal_strict": "" if shapes is None else unimodality_rate(shapes[test], 0.0),
             **{
                 f"{name}_bias": float(bias_score(predicted[test], targets[test], column))
                 for name, column in groups.items()
@@ -65,37 +81,54 @@ class Project:
 class Results:
     """A CSV that grows by a row a result, so that an interrupted program goes on where it was.
 
-    `keys` are the columns that say which result a row is.
+    `keys` are the columns that say which result a row is, and hold all that changes a number; `columns` are
+    what is measured, empty where a result has none.
     """
 
-    def __init__(self, path: Path, keys: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, keys: tuple[str, ...], columns: tuple[str, ...]) -> None:
         self.path = path
         self.keys = keys
+        self.header = [*keys, *columns]
 
     def rows(self) -> list[Row]:
         """All rows so far, as text."""
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            if reader.fieldnames != self.header:
+                raise UserError(f"{self.path} has other columns than {', '.join(self.header)}: name another")
+            return list(reader)
+
+    def find(self, key: Row) -> Row | None:
+        """The result of a key, if the file has it."""
+        same = (row for row in self.rows() if all(row[name] == str(key[name]) for name in self.keys))
+        return next(same, None)
 
     def get(self, key: Row, make: Callable[[], Row]) -> Row:
         """The result of a key: the one in the file, or one made now and written."""
-        for row in self.rows():
-            if all(row[name] == str(key[name]) for name in self.keys):
-                return row
+        found = self.find(key)
+        if found is not None:
+            return found
         row = {**key, **{name: rounded(value) for name, value in make().items()}}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not self.path.exists()
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
+            writer = csv.DictWriter(file, self.header)
             if fresh:
                 writer.writeheader()
             writer.writerow(row)
             file.flush()
             os.fsync(file.fileno())
-        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        told = {name: value for name, value in row.items() if name != SETTINGS}
+        print(", ".join(f"{name} {value}" for name, value in told.items()), flush=True)
         return row
+
+
+def settings_text(*parts: Any) -> str:
+    """Settings as one text: dataclasses by their fields, all else as JSON has it."""
+    plain = [asdict(part) if is_dataclass(part) and not isinstance(part, type) else part for part in parts]
+    return json.dumps(plain, sort_keys=True)
 
 
 def rounded(value: Any) -> Any:

@@ -92,6 +92,8 @@ class Distortion:
 def class_weights(labels: Any, classes: int) -> Tensor:
     """The weight of every class, inverse to its number of samples: N / (C n), 0 for a class without any.
 
+    C counts the classes that have samples, so that the mean over all samples is 1.
+
     Source: EmoSynthNet thesis, section 3.3.2 (more weight for classes with fewer labels), in the form of
     scikit-learn's `balanced`.
 
@@ -101,4 +103,4 @@ def class_weights(labels: Any, classes: int) -> Tensor:
     tensor([0.6667, 2.0000])
     """
     counts = torch.bincount(torch.as_tensor(labels), minlength=classes).float()
-    return torch.where(counts > 0, counts.sum() / (classes * counts.clamp_min(1)), 0.0)
+    return torch.where(counts > 0, counts.sum() / ((counts > 0).sum() * counts.clamp_min(1)), 0.0)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from pipeline import losses
 from pipeline.errors import UserError
-from pipeline.losses.base import Loss
+from pipeline.losses.base import Loss, TargetError
 from pipeline.losses.combo import ComboLoss, ComboOutput
 from pipeline.losses.labels import LabelledLoss
+from pipeline.losses.regression import PoissonLoss
 
 Output = Tensor | ComboOutput
 Span = tuple[float, float]
@@ -113,6 +114,7 @@ def build_criterion(
     *,
     labels: Sequence[float] | None = None,
     span: Span | None = None,
+    face_ids: Sequence[str] | None = None,
 ) -> tuple[Criterion, dict[str, Any]]:
     """Build a loss by name, with what was left to the targets filled in.
 
@@ -126,7 +128,10 @@ def build_criterion(
     labels
         Of losses over labels that have none in their settings; None: every whole number of the targets.
     span
-        As for `Criterion`; losses over labels take targets as they are.
+        As for `Criterion`; losses over labels take targets as they are. Outputs between its ends are rates
+        for the Poisson loss, not their logarithms: exp(0) to exp(1) would be one to e times the span.
+    face_ids
+        Of the training faces, then of the validation faces, for messages; None: rows are named.
 
     Returns
     -------
@@ -136,10 +141,18 @@ def build_criterion(
     Raises
     ------
     UserError
-        For an unknown name or setting, or a target that the loss is not defined for.
+        For an unknown name or setting, one that does not go with a span, or a target that the loss is not
+        defined for.
     """
     complete = dict(settings)
     loss = losses.build(name, **complete)
+    if isinstance(loss, PoissonLoss) and span is not None:
+        if complete.setdefault("log_input", False):
+            raise UserError(
+                f"loss {name!r} has log_input: true, but between the ends of a span outputs are rates, not "
+                "their logarithms: set log_input: false, or span: null"
+            )
+        loss = losses.build(name, **complete)
     if isinstance(loss, LabelledLoss):
         span = None
         if loss.outputs is None:
@@ -148,13 +161,24 @@ def build_criterion(
     if isinstance(loss, ComboLoss) and train.shape[1] > 1:
         raise UserError(f"loss {name!r} has two branches for one target: it cannot learn {train.shape[1]}")
     criterion = Criterion(loss, train.shape[1], span)
-    for targets in (*criterion.scaled(train).T, *criterion.scaled(validation).T):
-        loss.check_targets(targets)
+    check_targets(criterion, torch.cat([train, validation]), face_ids)
     learnt = loss.learn(criterion.scaled(train).flatten())
     if learnt:
         complete |= learnt
         criterion = Criterion(losses.build(name, **complete), train.shape[1], span)
     return criterion, complete
+
+
+def check_targets(criterion: Criterion, targets: Tensor, face_ids: Sequence[str] | None = None) -> None:
+    """Refuse targets (N, K) that a loss is not defined for, by their own value and face."""
+    for given, wanted in zip(targets.T, criterion.scaled(targets).T, strict=True):
+        try:
+            criterion.loss.check_targets(wanted)
+        except TargetError as error:
+            row, low_high = error.row, criterion.span
+            whose = f"in row {row}" if face_ids is None else f"of face {face_ids[row]}"
+            scale = f", which is {wanted[row]:g} in the span {list(low_high)}" if low_high else ""
+            raise UserError(f"target {given[row]:g} {whose}{scale}: {error.why}") from None
 
 
 def whole_numbers(*targets: Tensor) -> list[float]:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,22 +12,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline.cnn.augmentation import Augmentation
+from pipeline.cnn.checkpoints import BEST, DONE, LAST, Identity, keepers, read_checkpoint, usable
 from pipeline.cnn.criterion import Criterion
 from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
 from pipeline.cnn.module import HISTORY_KEY, Row, Training
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import Machine, Recipe
 from pipeline.encoders.precision import has_native_bfloat16
-from pipeline.encoders.weights import UNREADABLE
 from pipeline.errors import UserError
-
-IDENTITY_KEY = "vec2age_identity"
-LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
+from pipeline.losses.base import DivergedError
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,6 @@ class Material:
     size: int
     augment: Augmentation | None = None
     signs: torch.Tensor | None = None
-
-
-class Identity(Callback):
-    """What a checkpoint belongs to: it is of no use to a run of other settings or faces."""
-
-    def __init__(self, identity: str) -> None:
-        self.identity = identity
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Write it."""
-        checkpoint[IDENTITY_KEY] = self.identity
 
 
 class Progress(Callback):
@@ -222,46 +208,8 @@ def fit(trainer: pl.Trainer, module: Training, loaders: Loaders, resumable: Path
         said = str(error).strip().splitlines()[-1]
         name, _, sentence = said.partition(": ")
         if name.startswith("pipeline.") and name.endswith("Error"):
-            raise UserError(sentence) from None
+            raise (DivergedError if name.endswith(DivergedError.__name__) else UserError)(sentence) from None
         raise
-
-
-def keepers(checkpoints: Path, recipe: Recipe) -> list[Callback]:
-    """What keeps the last state and the best weights, and stops where nothing gets better."""
-    last = ModelCheckpoint(
-        checkpoints, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
-    )
-    best = ModelCheckpoint(
-        checkpoints,
-        filename="best",
-        monitor="val_mae",
-        save_top_k=1,
-        save_weights_only=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    stop = [EarlyStopping("val_mae", patience=recipe.stop_patience)] if recipe.stop_patience else []
-    return [best, *stop, last]
-
-
-def usable(checkpoints: Path, identity: str) -> Path | None:
-    """The checkpoint of this very run, if there is one; another's, or a damaged one, is removed."""
-    last = checkpoints / LAST
-    if last.exists():
-        with contextlib.suppress(UserError):
-            if read_checkpoint(last).get(IDENTITY_KEY) == identity:
-                return last
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return None
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content; nothing in it is executed."""
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise UserError(f"the checkpoint {path} is damaged: remove it and train again") from error
-    return content
 
 
 def lightning_precision(precision: str, network: nn.Module) -> str:

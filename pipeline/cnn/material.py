@@ -97,12 +97,12 @@ def labelled(manifest: pa.Table, splits: pa.Table, goal: Goal, rejects: Rejects)
     for name in SPLITS:
         if not (keep & (split == name)).any():
             raise UserError(f"there is no {name} face with a usable target: change the split in params.yaml")
-    weights = weights_of(faces, split, goal)
+    faces, split = faces.filter(pa.array(keep)), split[keep]
     return Labelled(
-        splits["face_id"].filter(pa.array(keep)).to_pylist(),
-        split[keep],
+        faces["face_id"].to_pylist(),
+        split,
         torch.from_numpy(targets[keep]).float(),
-        torch.from_numpy(weights[keep]).float(),
+        torch.from_numpy(weights_of(faces, split, goal)).float(),
     )
 
 
@@ -140,7 +140,7 @@ def numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def weights_of(faces: pa.Table, split: NDArray[np.str_], goal: Goal) -> NDArray[np.float64]:
-    """One weight a face; validation and test faces weigh 1, so that errors stay comparable."""
+    """One weight a face, of mean 1 in training; others weigh 1, so that errors stay comparable."""
     weights = np.ones(len(faces))
     train = split == "train"
     if goal.weight is not None:
@@ -152,6 +152,7 @@ def weights_of(faces: pa.Table, split: NDArray[np.str_], goal: Goal) -> NDArray[
         weights[train] = given[train]
     if goal.balance is not None:
         weights[train] *= balancing_weights(groups_of(faces, goal.balance)[train])
+    weights[train] /= weights[train].mean()
     return weights
 
 

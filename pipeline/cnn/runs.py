@@ -1,121 +1,37 @@
-"""A run: networks of one loss and one backbone, one for each seed, and the tables that are kept of them."""
+"""A run: networks of one loss and one backbone, one for each seed."""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline.cnn import backbones
-from pipeline.cnn.augmentation import Augmentation, Operation
+from pipeline.cnn.augmentation import Augmentation
 from pipeline.cnn.criterion import Criterion, build_criterion
-from pipeline.cnn.fit import Fitted, Material, fit_network, lightning_precision, threads
-from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
-from pipeline.cnn.material import SPLITS, Goal, Labelled, mirror_signs
+from pipeline.cnn.fit import Fitted, Material, fit_network, lightning_precision
+from pipeline.cnn.loading import Faces
+from pipeline.cnn.material import Labelled, mirror_signs
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.pixels import Pixels
-from pipeline.cnn.recipe import HeadRecipe, Machine, Recipe
+from pipeline.cnn.plan import Plan
+from pipeline.cnn.predicting import predict
+from pipeline.cnn.recipe import Machine
+from pipeline.cnn.run_tables import Diverged, Ended, Judged, history_table, prediction_table, score_table
 from pipeline.cnn.saved import Architecture, write_network
-from pipeline.encoders.looks import Look
 from pipeline.errors import UserError
 from pipeline.losses.base import DivergedError
-from pipeline.metrics import cumulative_score, mae, modes, pearson, rmse
 from pipeline.progress import bar
 from pipeline.seeds import derive_seed
-from pipeline.tables import first_line, vector_type
+from pipeline.tables import first_line
 
 START = ("pretrained", "weights", "sha256", "download")
 """Settings of a backbone that say what its weights start from, not what it is."""
-PREDICT_BATCH = 64
-
-SCORES = pa.schema(
-    [
-        ("member", pa.int64()),
-        ("seed", pa.int64()),
-        ("lr", pa.float64()),
-        ("epochs", pa.int64()),
-        ("best_epoch", pa.int64()),
-        ("val_loss", pa.float64()),
-        ("mae", pa.float64()),
-        ("val_mae", pa.float64()),
-        ("test_mae", pa.float64()),
-        ("test_rmse", pa.float64()),
-        ("test_pearson", pa.float64()),
-        ("test_within", pa.float64()),
-        ("test_unimodal", pa.float64()),
-        ("test_modes", pa.float64()),
-    ]
-)
-HISTORY = pa.schema(
-    [
-        ("member", pa.int64()),
-        ("epoch", pa.int64()),
-        ("phase", pa.string()),
-        ("lr", pa.float64()),
-        ("train_loss", pa.float64()),
-        ("val_loss", pa.float64()),
-        ("val_mae", pa.float64()),
-    ]
-)
-
-
-PREDICTIONS = pa.schema(
-    [
-        ("member", pa.int64()),
-        ("face_id", pa.string()),
-        ("split", pa.string()),
-        ("column", pa.string()),
-        ("target", pa.float32()),
-        ("prediction", pa.float32()),
-    ]
-)
-
-
-def empty_tables() -> dict[str, pa.Table]:
-    """The tables of a run without a network."""
-    schemas = {"scores": SCORES, "history": HISTORY, "predictions": PREDICTIONS}
-    return {name: schema.empty_table() for name, schema in schemas.items()}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides a run's numbers, beside the faces and the seeds.
-
-    Parameters
-    ----------
-    loss, loss_settings
-        Of `pipeline.losses`.
-    backbone, backbone_settings
-        As for `pipeline.cnn.backbones.build`.
-    look
-        What networks see of a crop.
-    augment
-        Changes of training pictures.
-    goal, head, recipe
-        What is learnt, by which head, and how.
-    within
-        The share of test errors up to this one is counted.
-    """
-
-    loss: str
-    backbone: str
-    look: Look
-    loss_settings: Mapping[str, Any] = field(default_factory=dict)
-    backbone_settings: Mapping[str, Any] = field(default_factory=dict)
-    augment: Sequence[Operation] = ()
-    goal: Goal = field(default_factory=Goal)
-    head: HeadRecipe = field(default_factory=HeadRecipe)
-    recipe: Recipe = field(default_factory=Recipe)
-    within: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -127,21 +43,14 @@ class Outcome:
     seconds: tuple[float, ...]
 
     def counts(self) -> dict[str, str | int | float]:
-        """What to tell: how many networks there are, and how well they do on validation faces."""
+        """What to tell: how many networks there are, how well they do on validation faces, what diverged."""
         scores = self.tables["scores"]
-        return {
-            "networks": scores.num_rows,
-            "epochs, mean": round(pc.mean(scores["epochs"]).as_py(), 1),
-            "validation MAE, mean": round(pc.mean(scores["val_mae"]).as_py(), 4),
-        }
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a network says of all faces: values (N, K), distributions (N, K, C) of losses that have them."""
-
-    values: NDArray[np.float32]
-    distributions: NDArray[np.float32] | None
+        lost = scores["diverged"].drop_null().to_pylist()
+        told: dict[str, str | int | float] = {"networks": scores.num_rows - len(lost)}
+        if len(lost) < scores.num_rows:
+            told["epochs, mean"] = round(pc.mean(scores["epochs"]).as_py(), 1)
+            told["validation MAE, mean"] = round(pc.mean(scores["val_mae"]).as_py(), 4)
+        return told | ({"diverged": len(lost), "why": lost[0]} if lost else {})
 
 
 def finetune(
@@ -155,6 +64,9 @@ def finetune(
     machine: Machine | None = None,
 ) -> Outcome:
     """Train one network for each seed and let it predict; write their weights.
+
+    One whose loss stops being a number is named in the scores, and the others go on: a table of many runs is
+    worth having without it.
 
     Parameters
     ----------
@@ -174,29 +86,31 @@ def finetune(
     Raises
     ------
     UserError
-        For a loss, backbone or setting that is unknown or does not fit, and for a loss that stops being a
-        number: which one, in which epoch and step.
+        For a loss, backbone or setting that is unknown or does not fit.
     """
     machine = machine or Machine()
-    members = []
+    members: list[Ended] = []
     for member, seed in enumerate(seeds):
-        one = train_member(
-            plan, faces, pixels, seed, checkpoints / f"member{member}", machine, f"member {member}"
-        )
+        title = f"member {member}"
+        try:
+            one = train_member(plan, faces, pixels, seed, checkpoints / f"member{member}", machine, title)
+        except DivergedError as error:
+            members.append(Diverged(str(error)))
+            continue
         write_network(
             one.fitted.network, one.architecture, faces.ids(), folder / f"member{member}.safetensors"
         )
         predicted = predict(one.fitted.network, one.criterion, faces, pixels, plan, machine)
-        members.append((one, predicted))
+        members.append(Judged(one.fitted, one.criterion, predicted))
     tables = {
         "scores": score_table(plan, faces, seeds, members),
-        "history": history_table([one.fitted for one, _ in members]),
-        "predictions": prediction_table(
-            plan, faces, [(one.criterion, predicted) for one, predicted in members]
-        ),
+        "history": history_table(members),
+        "predictions": prediction_table(plan, faces, members),
     }
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return Outcome(tables, members[0][0].criterion.labels, tuple(one.fitted.seconds for one, _ in members))
+    trained = [one for one in members if isinstance(one, Judged)]
+    labels = trained[0].criterion.labels if trained else None
+    return Outcome(tables, labels, tuple(one.fitted.seconds for one in trained))
 
 
 @dataclass(frozen=True)
@@ -217,7 +131,7 @@ def train_member(
     machine: Machine,
     title: str,
 ) -> Member:
-    """Train one network."""
+    """Train one network; `DivergedError` says which, in which epoch and step, and what to do."""
     train, validation = (faces.targets[faces.rows(name)] for name in ("train", "validation"))
     criterion, loss_settings = build_criterion(
         plan.loss,
@@ -226,6 +140,7 @@ def train_member(
         validation,
         labels=plan.goal.labels,
         span=plan.head.span,
+        face_ids=faces.ids()["train"] + faces.ids()["validation"],
     )
     built = {key: value for key, value in plan.backbone_settings.items() if key not in START}
     architecture = Architecture(
@@ -259,7 +174,7 @@ def train_member(
                 on_epoch=lambda row: progress.update(task, completed=int(row["epoch"])),
             )
         except DivergedError as error:
-            raise UserError(
+            raise DivergedError(
                 f"loss {plan.loss!r} with backbone {plan.backbone!r}, seed {seed}: {error}"
             ) from None
     return Member(fitted, architecture, criterion)
@@ -298,112 +213,3 @@ def part_of(faces: Labelled, pixels: Pixels, split: str) -> Faces:
     """The faces of one split."""
     rows = faces.rows(split)
     return Faces(pixels.take(rows), faces.targets[rows], faces.weights[rows])
-
-
-@torch.inference_mode()
-def predict(
-    network: FaceNetwork,
-    criterion: Criterion,
-    faces: Labelled,
-    pixels: Pixels,
-    plan: Plan,
-    machine: Machine,
-) -> Predicted:
-    """Predictions for all faces, in the precision that the network was chosen in."""
-    on_gpu = torch.cuda.is_available() and machine.accelerator in ("auto", "gpu", "cuda")
-    device = torch.device("cuda" if on_gpu else "cpu")
-    half = lightning_precision(plan.recipe.precision, network) == "bf16-mixed"
-    data = FaceData(Faces(pixels, faces.targets, faces.weights), plan.look.size)
-    batches = loader(data, EpochOrder(len(data), None), PREDICT_BATCH, 0)
-    network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    criterion = criterion.to(device)
-    values: list[Tensor] = []
-    distributions: list[Tensor] = []
-    with threads(machine.threads), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        for batch in batches:
-            output = network(batch.pixels.to(device))
-            values.append(criterion.prediction(output).float().cpu())
-            probabilities = criterion.probabilities(output)
-            if probabilities is not None:
-                distributions.append(probabilities.float().cpu())
-    network.cpu()
-    criterion.cpu()
-    return Predicted(torch.cat(values).numpy(), torch.cat(distributions).numpy() if distributions else None)
-
-
-def score_table(
-    plan: Plan, faces: Labelled, seeds: Sequence[int], members: Sequence[tuple[Member, Predicted]]
-) -> pa.Table:
-    """One row a network; errors are means over targets, of the weights that were kept."""
-    rows = []
-    wanted = faces.targets.double().numpy()
-    for member, (one, predicted) in enumerate(members):
-        errors = {}
-        for column, split in (("mae", "train"), ("val_mae", "validation"), ("test_mae", "test")):
-            at = faces.rows(split)
-            errors[column] = float(
-                np.mean([mae(v, t) for v, t in zip(predicted.values[at].T, wanted[at].T, strict=True)])
-            )
-        test = faces.rows("test")
-        pairs = list(zip(predicted.values[test].T, wanted[test].T, strict=True))
-        shapes = None if predicted.distributions is None else modes(predicted.distributions[test])
-        rows.append(
-            {
-                "member": member,
-                "seed": seeds[member],
-                "lr": plan.recipe.lr,
-                "epochs": len(one.fitted.history),
-                "best_epoch": one.fitted.best_epoch,
-                "val_loss": one.fitted.history[one.fitted.best_epoch - 1]["val_loss"],
-                **errors,
-                "test_rmse": float(np.mean([rmse(*pair) for pair in pairs])),
-                "test_pearson": finite(np.mean([pearson(*pair) for pair in pairs])),
-                "test_within": float(np.mean([cumulative_score(*pair, plan.within) for pair in pairs])),
-                "test_unimodal": None if shapes is None else float((shapes == 1).mean()),
-                "test_modes": None if shapes is None else float(shapes.mean()),
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=SCORES)
-
-
-def finite(value: Any) -> float | None:
-    """A number, or None where there is none."""
-    return float(value) if np.isfinite(value) else None
-
-
-def history_table(fitted: Sequence[Fitted]) -> pa.Table:
-    """One row for each network and epoch."""
-    rows = [{"member": member, **row} for member, one in enumerate(fitted) for row in one.history]
-    return pa.Table.from_pylist(rows, schema=HISTORY)
-
-
-def prediction_table(plan: Plan, faces: Labelled, members: Sequence[tuple[Criterion, Predicted]]) -> pa.Table:
-    """One row for each network, target, and validation or test face.
-
-    `spread` is the standard deviation of the predicted distribution; it and `distribution` are there for
-    losses over labels.
-    """
-    judged = np.flatnonzero(faces.split != SPLITS[0])
-    parts = []
-    for member, (criterion, predicted) in enumerate(members):
-        for k, column in enumerate(plan.goal.columns):
-            arrays: dict[str, Any] = {
-                "member": np.full(len(judged), member, dtype=np.int64),
-                "face_id": [faces.face_ids[row] for row in judged],
-                "split": faces.split[judged],
-                "column": [column] * len(judged),
-                "target": faces.targets[judged, k].numpy(),
-                "prediction": predicted.values[judged, k],
-            }
-            if predicted.distributions is not None and criterion.labels is not None:
-                shapes = predicted.distributions[judged, k]
-                values = np.asarray(criterion.labels)
-                means = shapes @ values
-                arrays["spread"] = np.sqrt((shapes * np.square(values - means[:, None])).sum(axis=1)).astype(
-                    np.float32
-                )
-                arrays["distribution"] = pa.FixedSizeListArray.from_arrays(
-                    pa.array(shapes.ravel()), type=vector_type(shapes.shape[1])
-                )
-            parts.append(pa.table(arrays))
-    return pa.concat_tables(parts)

@@ -10,27 +10,43 @@ from pipeline.errors import UserError
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None = None) -> Tensor:
-    """The mean over the last dimension: sum(w l) / sum(w), so that the scale of the weights is free.
+    """The mean of w l over the last dimension.
+
+    Weights have a mean of 1 over the data set, not in each batch: divided by the batch's own sum of weights,
+    rare groups would lose by it, since a batch that holds more of a rare group has a larger sum.
 
     Examples
     --------
     >>> weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0]))
-    tensor(2.)
+    tensor(3.)
     """
+    return times_weight(losses, weight).mean(-1)
+
+
+def times_weight(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """The losses of samples times their weights; `ValueError` where there is not one for each."""
     if weight is None:
-        return losses.mean(-1)
+        return losses
     if weight.shape != losses.shape:
         raise ValueError(f"weight has shape {tuple(weight.shape)}, the losses have {tuple(losses.shape)}")
-    weight = weight.to(losses.dtype)
-    return (losses * weight).sum(-1) / weight.sum(-1)
+    return losses * weight.to(losses.dtype)
+
+
+class TargetError(UserError):
+    """A target that a loss is not defined for: its row, and what is wrong with it."""
+
+    def __init__(self, target: float, row: int, why: str) -> None:
+        super().__init__(f"target {target:g} in row {row}: {why}")
+        self.row = row
+        self.why = why
 
 
 def refuse_targets(wrong: Tensor, target: Tensor, sentence: str) -> None:
-    """Raise `UserError` naming the first target for which `wrong` holds, and its row."""
+    """Raise `TargetError` naming the first target for which `wrong` holds, and its row."""
     rows = wrong.nonzero()
     if len(rows):
         row = int(rows[0, 0])
-        raise UserError(f"target {target[row].item():g} in row {row}: {sentence}")
+        raise TargetError(target[row].item(), row, sentence)
 
 
 def widened(output: Tensor) -> Tensor:
@@ -116,7 +132,8 @@ class Loss(nn.Module, ABC):
         output, target
             As in `per_sample`.
         weight
-            One non-negative number per sample, shaped like `target`.
+            One non-negative number per sample, shaped like `target`; of mean 1 over the data set, so that
+            every batch gives each sample, and so each group, its share.
         """
         return weighted_mean(self.per_sample(output, target), weight)
 

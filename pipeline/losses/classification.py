@@ -62,8 +62,8 @@ class ClassificationLoss(Loss):
 class CrossEntropyLoss(ClassificationLoss):
     """-ln p of the sample's class (thesis, equations 2.12 and 2.14).
 
-    Classes are weighted through the samples: `weight = class_weights[target]`, which gives what
-    torch.nn.CrossEntropyLoss gives for those class weights.
+    Classes are weighted through the samples: `weight = class_weights[target]`. torch.nn.CrossEntropyLoss
+    divides by the batch's sum of weights, which takes from rare classes; here it is the number of samples.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from coral_pytorch.losses import coral_loss
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.losses.base import widened
+from pipeline.losses.base import times_weight, widened
 from pipeline.losses.labels import LabelledLoss, Labels, nearest
 
 
@@ -132,15 +132,10 @@ class CORNLoss(OrdinalLoss):
         return summed(output, levels, asked).view(target.shape)
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The mean over all answers, those of a sample weighted by its weight."""
+        """The mean over all answers, those of a sample times its weight."""
         losses = self.per_sample(output, target)
         asked = (self.ranks(output, target.to(losses.dtype)) + 1).clamp_max(output.shape[-1])
-        if weight is None:
-            return losses.sum(-1) / asked.sum(-1)
-        if weight.shape != losses.shape:
-            raise ValueError(f"weight has shape {tuple(weight.shape)}, the losses have {tuple(losses.shape)}")
-        weight = weight.to(losses.dtype)
-        return (losses * weight).sum(-1) / (asked * weight).sum(-1)
+        return times_weight(losses, weight).sum(-1) / asked.sum(-1)
 
     def above(self, output: Tensor) -> Tensor:
         """The product of the conditional probabilities up to each question."""

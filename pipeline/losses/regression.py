@@ -14,7 +14,7 @@ class MSELoss(Loss):
 
     Examples
     --------
-    >>> MSELoss()(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0]), weight=torch.tensor([3.0, 1.0]))
+    >>> MSELoss()(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 1.0]), weight=torch.tensor([1.5, 0.5]))
     tensor(4.)
     """
 
@@ -124,6 +124,11 @@ class PoissonLoss(Loss):
     def prediction(self, output: Tensor) -> Tensor:
         """The rate."""
         return widened(output).exp() if self.log_input else widened(output)
+
+    @property
+    def remedy(self) -> str:
+        """As for every loss; and outputs that are rates must be positive."""
+        return super().remedy if self.log_input else f"{super().remedy}, or use a sigmoid: rates are positive"
 
     def check_targets(self, target: Tensor) -> None:
         """Refuse negative counts."""

@@ -58,7 +58,7 @@ def checked_vectors(vectors: Any, what: str) -> Tensor:
 
 
 def checked_faces(vectors: Any, targets: Any, weights: Any, what: str) -> Faces:
-    """Vectors, targets and weights as float32 tensors of one length.
+    """Vectors, targets and weights as float32 tensors of one length; weights are brought to a mean of 1.
 
     Raises
     ------
@@ -74,9 +74,8 @@ def checked_faces(vectors: Any, targets: Any, weights: Any, what: str) -> Faces:
     w = torch.as_tensor(weights, dtype=torch.float32)
     if w.shape != y.shape:
         raise UserError(f"{what}: {len(y)} targets, but weights of shape {tuple(w.shape)}")
-    # one positive weight in a batch is needed for its mean to exist, which only positive weights ensure
     refuse_targets(~(w.isfinite() & (w > 0)), w, f"a {what} weight must be a finite number above 0")
-    return Faces(x, y, w)
+    return Faces(x, y, (w.double() / w.double().mean()).float())
 
 
 class Order:

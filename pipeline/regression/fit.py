@@ -224,7 +224,7 @@ def fit_stack(
     recipe
         Everything else about the training; None is the paper's.
     train_weight
-        One positive number per training face, or None.
+        One positive number per training face, or None. Only their ratios matter.
     device
         A torch device.
     stack_size

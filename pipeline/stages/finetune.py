@@ -7,8 +7,10 @@ import pyarrow as pa
 
 from pipeline.cnn.material import Goal, labelled
 from pipeline.cnn.pixels import decoded
+from pipeline.cnn.plan import Plan
 from pipeline.cnn.recipe import HeadRecipe, Machine, Recipe
-from pipeline.cnn.runs import Plan, empty_tables, finetune
+from pipeline.cnn.run_tables import empty_tables
+from pipeline.cnn.runs import finetune
 from pipeline.encoders.looks import Look
 from pipeline.errors import UserError
 from pipeline.params import Params

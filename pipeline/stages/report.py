@@ -19,8 +19,9 @@ from pipeline.reports.classification_tables import read_classifiers
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.networks import figures as networks_figures
 from pipeline.reports.networks import results as networks
-from pipeline.reports.networks import tables as networks_tables
+from pipeline.reports.networks.measures import best_run, finished
 from pipeline.reports.networks.section import section
+from pipeline.reports.networks.tables import extremes
 from pipeline.reports.page import Picture, Section
 from pipeline.reports.provenance import provenance
 from pipeline.reports.results import read, with_seconds
@@ -86,8 +87,8 @@ def networks_section(
     runs = networks.with_seconds(runs, files.LOGS)
     drawn = networks_figures.all_charts(runs, settings, params.report.faces)
     pictures = None
-    if runs and params.data.name == SAMPLE:
-        best = networks_tables.extremes(networks_tables.best_run(runs), settings)
+    if finished(runs) and params.data.name == SAMPLE:
+        best = extremes(best_run(runs), settings)
         pictures = crops_of(best.frame["face_id"].tolist())
     return section(runs, settings, drawn, pictures), drawn
 

@@ -128,6 +128,32 @@ def test_targets_that_a_loss_is_not_defined_for_are_refused() -> None:
         build_criterion("combo", {}, torch.zeros(2, 3), torch.zeros(2, 3))
 
 
+def test_a_refused_target_is_named_by_its_own_value_and_face_whatever_the_span() -> None:
+    train, validation = torch.tensor([[30.0], [40.0]]), torch.tensor([[50.0], [1.0]])
+    why = "a percentage error divides by it"
+    with pytest.raises(
+        UserError, match=rf"^target 1 of face d, which is 0 in the span \[1\.0, 101\.0\]: {why}"
+    ):
+        build_criterion("mape", {}, train, validation, span=(1.0, 101.0), face_ids=list("abcd"))
+
+
+def test_between_the_ends_of_a_span_the_poisson_loss_takes_rates() -> None:
+    targets = torch.rand(32, 1, generator=torch.Generator().manual_seed(0)) * 80
+    criterion, settings = build_criterion("poisson", {}, targets, targets, span=(0.0, 100.0))
+    assert settings == {"log_input": False}
+    output = torch.tensor([0.0, 0.25, 1.0])
+    assert criterion.prediction(output)[:, 0].tolist() == [0.0, 25.0, 100.0]
+    grid = torch.linspace(0.01, 1, 100)
+    values = torch.stack([criterion(one.expand(32), targets) for one in grid])
+    assert 100 * grid[values.argmin()] == pytest.approx(float(targets.mean()), abs=1)
+    with pytest.raises(
+        UserError, match=r"between the ends of a span outputs are rates.*: set log_input: false"
+    ):
+        build_criterion("poisson", {"log_input": True}, targets, targets, span=(0.0, 100.0))
+    _, plain = build_criterion("poisson", {}, targets, targets)
+    assert plain == {}
+
+
 @pytest.mark.parametrize("loss", ["mse", "dldl_v2", "combo"])
 def test_normalised_features_make_the_head_blind_to_their_offset_and_scale(loss: str) -> None:
     head, criterion = head_of(loss, normalise=True)

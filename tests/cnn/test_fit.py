@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pipeline import losses
 from pipeline.cnn.augmentation import Augmentation
+from pipeline.cnn.checkpoints import LAST
 from pipeline.cnn.criterion import Criterion
-from pipeline.cnn.fit import LAST, Fitted, Material, fit_network
+from pipeline.cnn.fit import Fitted, Material, fit_network
 from pipeline.cnn.heads import ValueHead
 from pipeline.cnn.loading import Faces
 from pipeline.cnn.module import Row

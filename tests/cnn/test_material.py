@@ -58,8 +58,11 @@ def test_targets_that_stand_as_text_are_read_and_unknown_ones_rejected(project: 
 
 def test_a_weight_column_weighs_training_faces(project: Any) -> None:
     found = read(Goal(weight="trust"))
-    for number, split, weight in zip(project.numbers, found.split, found.weights.tolist(), strict=True):
-        assert weight == (1.0 + number % 2 if split == "train" else 1.0)
+    given = np.array([1.0 + number % 2 for number in project.numbers])
+    train = found.rows("train")
+    expected = np.ones(len(given))
+    expected[train] = given[train] / given[train].mean()
+    assert found.weights.numpy() == pytest.approx(expected)
 
 
 def test_balanced_groups_weigh_the_same_in_training(project: Any) -> None:
@@ -74,6 +77,18 @@ def test_balanced_groups_weigh_the_same_in_training(project: Any) -> None:
     assert by_age.weights.numpy()[train][young].sum() == pytest.approx(
         by_age.weights.numpy()[train][(ages >= 20) & (ages < 40)].sum()
     )
+
+
+@pytest.mark.parametrize("unknown", [None, float("nan")])
+def test_faces_that_are_left_out_have_no_part_in_the_balance(project: Any, unknown: float | None) -> None:
+    ages = [10.0 + number % 40 for number in project.numbers]
+    gone = next(k for k, number in enumerate(project.numbers) if project.split_of(number) == "train")
+    found = read(Goal(balance="target"), target=[unknown if k == gone else a for k, a in enumerate(ages)])
+    train = found.rows("train")
+    weights, kept = found.weights.numpy()[train], found.targets.numpy()[train, 0]
+    assert len(train) == 23
+    for group in (kept < 20, (kept >= 20) & (kept < 40), kept >= 40):
+        assert weights[group].sum() == pytest.approx(23 / 3)
 
 
 def test_mistakes_are_named(project: Any) -> None:

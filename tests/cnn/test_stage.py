@@ -1,6 +1,7 @@
 """The stage finetune: from crops to networks, tables, and vectors of the network that it trained."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,10 +19,13 @@ import torch
 from ruamel.yaml import YAML
 
 from pipeline import params
+from pipeline.cnn import runs
 from pipeline.cnn.pixels import Pixels
 from pipeline.cnn.saved import read_network
 from pipeline.errors import UserError
+from pipeline.losses.base import DivergedError
 from pipeline.params import Params
+from pipeline.reports.networks import results
 from pipeline.stages import embed, files, finetune
 from pipeline.tables import producer_of, read_table, vector_type, write_table
 
@@ -193,17 +197,45 @@ def test_three_angles_are_predicted_with_those_out_of_range_counted(project: Any
     assert set(predictions.filter(pc.equal(predictions["column"], "roll"))["target"].to_pylist()) == {0.0}
 
 
-def test_a_loss_that_diverges_is_named_with_its_place(project: Any) -> None:
+def test_a_loss_that_diverges_is_recorded_with_its_place(project: Any) -> None:
     recipe = tree()["finetune"]["recipe"] | {
         "optimizer": "sgd",
         "lr": 1e30,
         "schedule": {"name": "constant", "settings": {}},
     }
-    with pytest.raises(
-        UserError,
-        match=r"loss 'mse' with backbone 'test_resnet', seed 11: MSELoss became \w+ in epoch 1, step \d",
-    ):
-        run("mse", finetune__recipe=recipe)
+    summary = run("mse", finetune__recipe=recipe)
+    assert (summary["networks"], summary["diverged"]) == (0, 2)
+    sentence = r"loss 'mse' with backbone 'test_resnet', seed 11: MSELoss became \w+ in epoch 1, step \d"
+    assert re.match(sentence, summary["why"])
+    scores = read_table(folder("mse") / "scores.parquet").to_pylist()
+    assert [row["seed"] for row in scores] == [11, 12]
+    assert scores[0]["diverged"] == summary["why"]
+    assert scores[0]["test_mae"] is None
+    assert read_table(folder("mse") / "predictions.parquet").num_rows == 0
+
+
+def test_a_network_that_diverges_does_not_stop_the_others(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("mse")
+    alone = read_table(folder("mse") / "predictions.parquet")
+    fit = runs.fit_network
+
+    def diverging(*arguments: Any, seed: int, **more: Any) -> Any:
+        if seed == 11:
+            raise DivergedError("MSELoss became nan in epoch 1, step 1: lower the learning rate")
+        return fit(*arguments, seed=seed, **more)
+
+    monkeypatch.setattr(runs, "fit_network", diverging)
+    summary = run("mse")
+    assert (summary["networks"], summary["diverged"]) == (1, 1)
+    scores = read_table(folder("mse") / "scores.parquet").to_pylist()
+    assert [row["diverged"] is None for row in scores] == [False, True]
+    found = read_table(folder("mse") / "predictions.parquet")
+    assert found.equals(alone.filter(pc.equal(alone["member"], 1)))
+    assert [path.name for path in folder("mse").glob("*.safetensors")] == ["member1.safetensors"]
+    (shown,) = results.read(files.NETWORKS, ["mse"], ["test_resnet"])
+    assert (len(shown.scores), len(shown.diverged)) == (1, 1)
 
 
 def test_what_params_do_not_ask_for_is_refused(project: Any) -> None:

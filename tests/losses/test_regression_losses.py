@@ -7,7 +7,8 @@ from torch.autograd import gradcheck
 
 from pipeline import losses
 from pipeline.errors import UserError
-from pipeline.losses.regression import LogCoshLoss, MAPELoss, MSELoss, PoissonLoss
+from pipeline.losses.regression import L1Loss, LogCoshLoss, MAPELoss, MSELoss, PoissonLoss
+from pipeline.metrics import balancing_weights
 
 
 def slow_huber(e, delta):
@@ -41,15 +42,14 @@ WEIGHT = np.array([1.0, 0.5, 2.0, 0.0, 3.0, 1.0])
 def test_every_loss_equals_a_plain_loop_over_its_formula(name, dtype, weighted):
     settings, formula = SLOW[name]
     output, target = torch.tensor(OUTPUT, dtype=dtype), torch.tensor(TARGET, dtype=dtype)
-    total = count = 0.0
+    total = 0.0
     for k in range(len(output)):
         w = WEIGHT[k] if weighted else 1.0
         total += w * formula(float(output[k]), float(target[k]))
-        count += w
     weight = torch.tensor(WEIGHT) if weighted else None
     value = losses.build(name, **settings)(output, target, weight)
     assert value.shape == ()
-    assert float(value) == pytest.approx(total / count, rel=1e-5)
+    assert float(value) == pytest.approx(total / len(output), rel=1e-5)
 
 
 def test_rates_under_a_positive_head_are_compared_by_their_logarithm():
@@ -90,9 +90,22 @@ def test_leading_dimensions_are_reduced_one_by_one():
     torch.testing.assert_close(loss(output, target, weight), each)
 
 
-def test_scaling_all_weights_changes_nothing():
-    output, target, weight = torch.randn(9), torch.randn(9), torch.rand(9)
-    torch.testing.assert_close(MSELoss()(output, target, weight), MSELoss()(output, target, 1000 * weight))
+@pytest.mark.parametrize("size", [1, 7, 32, 1000])
+def test_weights_of_one_do_not_change_a_bit(size):
+    output, target = torch.randn(3, size), torch.randn(3, size)
+    assert torch.equal(MSELoss()(output, target, torch.ones(3, size)), MSELoss()(output, target))
+
+
+def test_a_rare_group_keeps_its_share_in_small_batches():
+    rare = torch.arange(3200) % 40 == 0
+    group = torch.where(rare, 3, torch.arange(3200) % 3)
+    weight = torch.from_numpy(balancing_weights(group.tolist())).float()
+    pull = torch.zeros(4)
+    for rows in torch.randperm(3200, generator=torch.Generator().manual_seed(0)).split(32):
+        output = torch.zeros(32, requires_grad=True)
+        (gradient,) = torch.autograd.grad(L1Loss()(output, torch.ones(32), weight[rows]), output)
+        pull.index_add_(0, group[rows], gradient.abs())
+    torch.testing.assert_close(pull / pull.sum(), torch.full((4,), 0.25))
 
 
 def test_shapes_that_would_broadcast_are_refused_by_name():

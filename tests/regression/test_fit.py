@@ -159,6 +159,18 @@ def test_weights_move_the_prediction_to_the_weighted_mean():
     assert means == pytest.approx([25.0, 25.0, 0.75 * 0.25 * 100], rel=0.01)
 
 
+def test_only_the_ratios_of_weights_matter():
+    weight = torch.linspace(0.5, 3.0, len(TRAIN[1]))
+    recipe = Recipe(hidden=(16, 8), epochs=2, batch_size=32)
+    rows = [
+        fit_stack(
+            *TRAIN, *VALIDATION, seeds=[1], learning_rates=3e-3, recipe=recipe, train_weight=scale * weight
+        ).members.rows
+        for scale in (1.0, 1024.0)
+    ]
+    assert torch.equal(*rows)
+
+
 def test_standardisation_is_learnt_on_training_faces_and_kept_with_the_members():
     shift, scale = 50.0, 7.0
     result = fit_stack(

@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from pipeline.cnn.run_tables import SCORES
 from pipeline.errors import UserError
-from pipeline.reports.networks import figures, results, summary, tables
+from pipeline.reports.networks import figures, measures, results, summary, tables
 from pipeline.reports.networks.results import Run
 from pipeline.reports.networks.section import gallery, section
 from pipeline.reports.page import Page, Picture, render
@@ -53,9 +54,10 @@ def write_run(
     columns: tuple[str, ...] = ("target",),
     distributions: bool = True,
     seed: int = 0,
+    diverged: int = 0,
     **changes: Any,
 ) -> None:
-    """The files of one run, as the stage finetune leaves them."""
+    """The files of one run, as the stage finetune leaves them; some networks diverged, after the others."""
     rng = np.random.default_rng(seed)
     rows = []
     for member in range(members):
@@ -66,8 +68,9 @@ def write_run(
                 prediction = target + rng.normal(0, 4)
                 rows.append((member, f"face{face}", split, column, target, prediction))
     frame = pd.DataFrame(rows, columns=["member", "face_id", "split", "column", "target", "prediction"])
+    frame = frame.astype({"member": int, "target": float, "prediction": float})
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    if distributions:
+    if distributions and members:
         spread = rng.uniform(1, 5, len(frame))
         shapes = np.exp(
             -0.5 * ((np.array(LABELS) - frame["prediction"].to_numpy()[:, None]) / spread[:, None]) ** 2
@@ -77,7 +80,12 @@ def write_run(
         column = pa.FixedSizeListArray.from_arrays(pa.array(shapes.ravel()), type=vector_type(len(LABELS)))
         table = table.append_column("distribution", column)
     errors = (frame["prediction"] - frame["target"]).abs()
-    means = errors.groupby([frame["member"], frame["split"]]).mean().unstack()
+    means = (
+        errors.groupby([frame["member"], frame["split"]])
+        .mean()
+        .unstack()
+        .reindex(columns=["validation", "test"])
+    )
     scores = pd.DataFrame(
         {
             "member": range(members),
@@ -100,15 +108,16 @@ def write_run(
             {"member": member, "epoch": epoch, "train_loss": 1.0, "val_loss": 1.0, "val_mae": 9.0 - epoch}
             for member in range(members)
             for epoch in (1, 2, 3)
-        ]
+        ],
+        columns=["member", "epoch", "train_loss", "val_loss", "val_mae"],
     )
+    gone = {"diverged": ["MSELoss became nan in epoch 1, step 2: lower the learning rate"] * diverged}
+    numbers = {"member": range(members, members + diverged), "seed": range(members, members + diverged)}
+    scores = pd.concat([scores.assign(diverged=None), pd.DataFrame(numbers | gone)], ignore_index=True)
     settings = recorded(loss or name, backbone, **changes)
     place = folder / name / backbone
-    schema = pa.schema([("test_unimodal", pa.float64()), ("test_modes", pa.float64())])
-    as_table = pa.Table.from_pandas(scores, preserve_index=False)
-    for field in schema:
-        position = as_table.column_names.index(field.name)
-        as_table = as_table.set_column(position, field, as_table[field.name].cast(field.type))
+    schema = pa.schema([field for field in SCORES if field.name in scores])
+    as_table = pa.Table.from_pandas(scores, schema, preserve_index=False)
     write_table(as_table.replace_schema_metadata(), place / "scores.parquet", "vec2age finetune", settings)
     for kind, part in (
         ("history", pa.Table.from_pandas(history, preserve_index=False)),
@@ -141,8 +150,13 @@ def runs(folder: Path) -> list[Run]:
     return results.read(folder, ["mse", "dldl_v2"], ["resnet18"], FACES)
 
 
-def frame_of(found: list[Any], name: str) -> pd.DataFrame:
+def table_of(found: list[Any], name: str) -> Any:
     (table,) = [table for table in found if table.name == name]
+    return table
+
+
+def frame_of(found: list[Any], name: str) -> pd.DataFrame:
+    table = table_of(found, name)
     frame: pd.DataFrame = table.frame
     assert [column.key for column in table.columns if column.key not in frame] == []
     return frame
@@ -162,6 +176,8 @@ def test_errors_and_biases_are_those_of_the_predictions(runs: list[Run]) -> None
     row = frame[frame["loss"] == "dldl_v2"].iloc[0]
     assert row["mae"] == pytest.approx(np.mean(scores))
     assert row["gender_bias"] == pytest.approx(np.mean(biases))
+    assert row["mae_std"] == pytest.approx(np.std(scores, ddof=1))
+    assert row["gender_bias_std"] == pytest.approx(np.std(biases, ddof=1))
     assert "file_bias" not in frame, "a name is no group"
     assert row["target_bins_bias"] > 0
 
@@ -249,7 +265,7 @@ def test_three_angles_are_uc_table_2(tmp_path: Path) -> None:
 
 def test_the_best_and_worst_predictions_are_listed_by_face(runs: list[Run]) -> None:
     frame = frame_of(tables.all_tables(runs, SETTINGS), "networks_extremes")
-    best = tables.best_run(runs)
+    best = measures.best_run(runs)
     test = best.test(0)
     errors = (test["prediction"] - test["target"]).abs().to_numpy()
     assert frame["error"].tolist() == pytest.approx([*np.sort(errors)[:6], *np.sort(errors)[::-1][:6]])
@@ -331,6 +347,47 @@ def test_files_of_different_runs_are_refused(folder: Path, tmp_path: Path) -> No
     )
     with pytest.raises(UserError, match=r"predictions\.parquet: member 0 has another test error"):
         results.read(tmp_path, ["mse"], ["resnet18"])
+
+
+def test_spreads_are_on_the_page(runs: list[Run]) -> None:
+    table = table_of(tables.all_tables(runs, SETTINGS), "networks_fairness")
+    assert {"mae_std", "gender_bias_std", "target_bins_bias_std"} <= {column.key for column in table.columns}
+
+
+def test_networks_that_diverged_are_said_and_the_others_shown(tmp_path: Path) -> None:
+    for weight, members in ((0.1, 0), (10.0, 2), (1000.0, 1)):
+        write_run(
+            tmp_path,
+            f"uc_{weight:g}",
+            "vgg16",
+            loss="unimodal_concentrated",
+            members=members,
+            diverged=2 - members,
+            loss_settings={"unimodal_weight": weight},
+        )
+    runs = results.read(tmp_path, ["uc_0.1", "uc_10", "uc_1000"], ["vgg16"], FACES)
+    found = tables.all_tables(runs, SETTINGS)
+    whole = table_of(found, "networks")
+    assert whole.frame["networks"].tolist() == [0, 2, 1]
+    assert whole.frame["diverged"].tolist() == ["2 of 2", "", "1 of 2"]
+    assert "uc_0.1, vgg16: MSELoss became nan in epoch 1, step 2: lower the learning rate" in whole.note
+    by_weight = frame_of(found, "networks_by_lambda")
+    assert by_weight["diverged"].tolist() == ["2 of 2", "", "1 of 2"]
+    assert by_weight["mae"].isna().tolist() == [True, False, False]
+    assert frame_of(found, "networks_fairness")["loss"].tolist() == ["uc_10", "uc_1000"]
+    assert summary.headlines(runs)["test MAE, uc_0.1, vgg16"] == "diverged"
+    assert summary.metrics(runs)["uc_0.1"]["vgg16"] == {"diverged": 2}
+    (made,) = section(runs, SETTINGS, figures.all_charts(runs, SETTINGS))
+    assert "2 of 2" in render(Page("t", sections=[made]))
+
+
+def test_where_every_network_diverged_that_is_all_that_is_shown(tmp_path: Path) -> None:
+    write_run(tmp_path, "mse", "resnet18", distributions=False, members=0, diverged=1)
+    runs = results.read(tmp_path, ["mse"], ["resnet18"], FACES)
+    charts = figures.all_charts(runs, SETTINGS)
+    assert charts == []
+    (made,) = section(runs, SETTINGS, charts)
+    assert [block.name for block in made.blocks] == ["networks"]
 
 
 def test_nothing_trained_is_nothing_to_show_but_a_lost_run_is_an_error(folder: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.reports.charts import PALETTE, Axis, Chart, Line
+from pipeline.reports.networks.measures import best_run, finished, mean_of
 from pipeline.reports.networks.results import Run
-from pipeline.reports.networks.tables import best_run, mean_of
 from pipeline.reports.settings import Settings
 
 ENOUGH = 10
@@ -113,7 +113,8 @@ def learning_curves(runs: Sequence[Run], settings: Settings) -> Chart:
 
 def all_charts(runs: Sequence[Run], settings: Settings, wanted: Sequence[str] = ()) -> list[Chart]:
     """Every figure that the runs allow, in the report's order."""
-    return list(charts(runs, settings, wanted)) if runs else []
+    sound = finished(runs)
+    return list(charts(sound, settings, wanted)) if sound else []
 
 
 def charts(runs: Sequence[Run], settings: Settings, wanted: Sequence[str]) -> Iterator[Chart]:

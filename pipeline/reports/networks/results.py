@@ -19,8 +19,10 @@ from pipeline.reports.settings import Settings
 from pipeline.tables import first_line, producer_of, read_table
 
 TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
+MEASURED = ("epochs", "best_epoch", "val_loss", "mae", "val_mae", "test_mae", "test_rmse", "test_within")
+"""Scores that every network has, but one that diverged."""
 SCORES = columns(
-    nullable=("test_pearson", "test_unimodal", "test_modes"),
+    nullable=(*MEASURED, "test_pearson", "test_unimodal", "test_modes", "diverged"),
     member=WHOLE,
     seed=WHOLE,
     epochs=WHOLE,
@@ -34,6 +36,7 @@ SCORES = columns(
     test_within=REAL,
     test_unimodal=REAL,
     test_modes=REAL,
+    diverged=TEXT,
 )
 HISTORY = columns(member=WHOLE, epoch=WHOLE, train_loss=REAL, val_loss=REAL, val_mae=REAL)
 PREDICTIONS = columns(member=WHOLE, face_id=TEXT, split=TEXT, column=TEXT, target=REAL, prediction=REAL)
@@ -47,7 +50,8 @@ class Run:
 
     `predictions` has a row for each member, column and judged face, with the group columns that are known;
     `distributions` is aligned with its rows, (rows, C) over `labels`, or None. `seconds` is (members,), or
-    None where no running time is known.
+    None where no running time is known. Networks that diverged have a sentence in `diverged` and are nowhere
+    else.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Run:
     distributions: NDArray[np.float64] | None
     labels: NDArray[np.float64] | None
     seconds: NDArray[np.float64] | None = None
+    diverged: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -80,7 +85,7 @@ def read(
     faces: pd.DataFrame | None = None,
     settings: Settings | None = None,
 ) -> list[Run]:
-    """Read every loss with every backbone; those without a network are left out, all if there is no folder.
+    """Read every loss with every backbone; none if there is no folder, nor those that had nothing to train.
 
     Parameters
     ----------
@@ -105,13 +110,13 @@ def read(
         for loss in losses
         for backbone in backbones
     ]
-    return [run for run in found if len(run.scores)]
+    return [run for run in found if len(run.scores) or run.diverged]
 
 
 def read_run(folder: Path, name: str, backbone: str, faces: pd.DataFrame | None, wanted: Settings) -> Run:
     """One loss with one backbone."""
     path = folder / "predictions.parquet"
-    scores = read_frame(folder / "scores.parquet", SCORES)
+    scores, diverged = read_scores(folder / "scores.parquet")
     predictions = read_frame(path, PREDICTIONS)
     raw = read_table(path)
     settings = producer_of(path)["settings"]
@@ -128,7 +133,21 @@ def read_run(folder: Path, name: str, backbone: str, faces: pd.DataFrame | None,
         predictions = predictions.merge(groups, on="face_id", how="left", validate="many_to_one")
     labels = np.asarray(settings["labels"], dtype=np.float64) if settings.get("labels") else None
     history = read_frame(folder / "history.parquet", HISTORY)
-    return Run(name, backbone, settings, scores, history, predictions, distributions, labels)
+    return Run(
+        name, backbone, settings, scores, history, predictions, distributions, labels, diverged=diverged
+    )
+
+
+def read_scores(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The scores of networks that did not diverge, and the sentences of those that did."""
+    frame = read_frame(path, SCORES)
+    gone = frame["diverged"].notna()
+    scores = frame[~gone].drop(columns="diverged").reset_index(drop=True)
+    for name in MEASURED:
+        if scores[name].isna().any():
+            member = scores.loc[scores[name].isna(), "member"].iloc[0]
+            raise UserError(f"{path}, column {name!r} of member {member} is empty: every row needs a value")
+    return scores, tuple(frame.loc[gone, "diverged"])
 
 
 def check_complete(path: Path, scores: pd.DataFrame, predictions: pd.DataFrame) -> None:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.reports.charts import Chart
+from pipeline.reports.networks.measures import best_run
 from pipeline.reports.networks.results import Run
-from pipeline.reports.networks.tables import all_tables, best_run, extremes
+from pipeline.reports.networks.tables import all_tables, extremes
 from pipeline.reports.page import Picture, Section
 from pipeline.reports.settings import Settings
 from pipeline.reports.table import Table

@@ -4,15 +4,15 @@ UC: Li et al., Unimodal-Concentrated Loss, 2022. Combo: Xu and Xiang, ComboLoss,
 regression with bias control, 2022. Every number is a mean over a run's networks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from pipeline.metrics import fairness_table
-from pipeline.reports.networks.results import BINS, PREDICTIONS, Run
+from pipeline.metrics.unimodality import RIPPLE
+from pipeline.reports.networks.comparisons import compared, fairness, with_diverged
+from pipeline.reports.networks.measures import best_run, column_errors, finished, lost, mean_of, minutes
+from pipeline.reports.networks.results import Run
 from pipeline.reports.settings import Settings
 from pipeline.reports.table import Column, Table
 
@@ -39,23 +39,6 @@ EXTREMES = 6
 """How many of the best and worst predictions are listed, as in ComboLoss's Figure 2."""
 
 
-def mean_of(run: Run, column: str) -> float:
-    """A score's mean over a run's networks, NaN where none has it."""
-    return float(run.scores[column].astype(np.float64).mean())
-
-
-def column_errors(run: Run) -> dict[str, float]:
-    """The test error of each predicted column."""
-    test = run.test()
-    errors = (test["prediction"] - test["target"]).abs()
-    return {str(column): float(error) for column, error in errors.groupby(test["column"]).mean().items()}
-
-
-def minutes(run: Run) -> float:
-    """Minutes to train one network."""
-    return np.nan if run.seconds is None else float(run.seconds.mean()) / 60
-
-
 def overview(runs: Sequence[Run], settings: Settings) -> Table:
     """Every run: what UC Table 3 and Combo Tables 3 to 5 compare, side by side."""
     frame = pd.DataFrame(
@@ -73,9 +56,10 @@ def overview(runs: Sequence[Run], settings: Settings) -> Table:
             "val_mae": [mean_of(run, "val_mae") for run in runs],
             "train_mae": [mean_of(run, "mae") for run in runs],
             "minutes": [minutes(run) for run in runs],
+            "diverged": [lost(run) for run in runs],
         }
     )
-    shown = (
+    shown: tuple[Column, ...] = (
         Column("loss", "loss"),
         Column("backbone", "backbone"),
         Column("networks", "networks", "d"),
@@ -92,9 +76,13 @@ def overview(runs: Sequence[Run], settings: Settings) -> Table:
     )
     note = (
         f"Means over the networks of a run; errors in {settings.unit}. PC: Pearson's correlation. One mode: "
-        "the share of predicted distributions with a single peak."
+        f"the share of predicted distributions with a single peak, steps of probability up to {RIPPLE:g} not "
+        "counted."
     )
-    return Table("networks", "Whole networks: every loss with every backbone", frame, shown, note)
+    told = [f"{run.title}: {why}" for run in runs for why in run.diverged[:1]]
+    note = " ".join([note, *(["Diverged:", "; ".join(told) + "."] if told else [])])
+    title = "Whole networks: every loss with every backbone"
+    return Table("networks", title, frame, with_diverged(frame, shown), note)
 
 
 def forms(runs: Sequence[Run]) -> Table | None:
@@ -124,19 +112,27 @@ def forms(runs: Sequence[Run]) -> Table | None:
 def combinations(runs: Sequence[Run]) -> Table | None:
     """UC Tables 4 and 6: auxiliary and primary loss, MAE."""
     rows = [
-        {"auxiliary": pair[0], "primary": pair[1], "backbone": run.backbone, "mae": mean_of(run, "test_mae")}
+        {
+            "auxiliary": pair[0],
+            "primary": pair[1],
+            "backbone": run.backbone,
+            "mae": mean_of(run, "test_mae"),
+            "diverged": lost(run),
+        }
         for run in runs
         if (pair := COMBINATIONS.get(run.settings["loss"]))
     ]
     if len(rows) < 2:
         return None
-    columns = (
+    frame = pd.DataFrame(rows)
+    columns: tuple[Column, ...] = (
         Column("auxiliary", "Auxiliary"),
         Column("primary", "Primary"),
         Column("backbone", "Backbone"),
         Column("mae", "MAE", ".2f", "", "lowest"),
     )
-    return Table("networks_uc_combinations", "UC Tables 4 and 6: combinations", pd.DataFrame(rows), columns)
+    columns = with_diverged(frame, columns)
+    return Table("networks_uc_combinations", "UC Tables 4 and 6: combinations", frame, columns)
 
 
 def combo(runs: Sequence[Run]) -> Table:
@@ -161,140 +157,6 @@ def combo(runs: Sequence[Run]) -> Table:
     return Table("networks_combo", title, frame.sort_values("model", kind="stable"), columns)
 
 
-def strategy(run: Run) -> str:
-    """The training strategy in the words of the bias report's Table 3."""
-    start = run.settings["start"]
-    embedded = run.backbone in ("dlib", "efficientnet_lite0") and start.get("pretrained") is not False
-    if not (start.get("weights") or start.get("pretrained") or embedded):
-        return "1) No Pretraining"
-    frozen = run.settings["recipe"]["frozen_epochs"]
-    return "2) Pretraining with Freeze" if frozen else "3) Pretraining without Freeze"
-
-
-def head(run: Run) -> str:
-    """The head in the words of the bias report's Table 1."""
-    layers, last = len(run.settings["head"]["hidden"]), run.settings["head"]["activation"]
-    if not layers and last == "none":
-        return "as it is"
-    hidden = [f"{layers} FC with ReLU"] if layers else []
-    return " + ".join([*hidden, "1 FC" if last == "none" else f"1 FC with {last.capitalize()}"])
-
-
-def weighting(run: Run) -> str:
-    """What the training faces are weighted by."""
-    faces = run.settings["faces"]
-    return "+".join(filter(None, (faces["balance"], faces["weight"]))) or "none"
-
-
-def loss_weight(run: Run) -> float | None:
-    """Lambda, where the loss is Unimodal-Concentrated."""
-    if run.settings["loss"] != "unimodal_concentrated":
-        return None
-    return float(run.settings["loss_settings"].get("unimodal_weight", 1000.0))
-
-
-ASPECTS: dict[str, tuple[str, str, Callable[[Run], Any]]] = {
-    "lambda": ("UC Table 5: the weight of the unimodal loss", "Lambda", loss_weight),
-    "head": ("Bias Table 1: what stands on the backbone", "Model", head),
-    "backbone": ("Bias Table 2: backbones", "Model", lambda run: run.backbone),
-    "strategy": ("Bias Table 3: training strategy", "Training Strategy", strategy),
-    "lr": ("Bias Table 4: learning rate", "LR", lambda run: run.settings["recipe"]["lr"]),
-    "batch_size": ("Bias Table 5: batch size", "Batch", lambda run: run.settings["recipe"]["batch_size"]),
-    "optimizer": (
-        "Bias Table 6: optimizer",
-        "Optimizer",
-        lambda run: run.settings["recipe"]["optimizer"].upper(),
-    ),
-    "loss": ("", "", lambda run: run.settings["loss"]),
-    "weighting": ("", "", weighting),
-}
-"""By name: the title of the table that compares its values, the heading, and how a run's value is found."""
-
-
-def compared(runs: Sequence[Run]) -> Iterator[Table]:
-    """UC Table 5 and Bias Tables 1 to 6: runs that differ in one thing, their validation loss and time."""
-    for aspect, (title, heading, value) in ASPECTS.items():
-        if not title:
-            continue
-
-        def others(run: Run, aspect: str = aspect) -> tuple[str, ...]:
-            return tuple(str(of(run)) for name, (_, _, of) in ASPECTS.items() if name != aspect)
-
-        rows = []
-        for _, some in groupby(sorted(runs, key=others), key=others):
-            alike = list(some)
-            if len({str(value(run)) for run in alike}) < 2:
-                continue
-            for run in alike:
-                found = {"value": value(run), "loss": run.name, "backbone": run.backbone}
-                errors = {"val_loss": mean_of(run, "val_loss"), "mae": mean_of(run, "test_mae")}
-                rows.append({**found, **errors, "minutes": minutes(run)})
-        if rows:
-            columns = (
-                Column("value", heading, "g" if aspect in ("lambda", "lr") else ""),
-                Column("loss", "Loss"),
-                Column("backbone", "Backbone"),
-                Column("val_loss", "Validation Loss", ".4g"),
-                Column("mae", "MAE", ".3f", "", "lowest"),
-                Column("minutes", "Time (in mins)", ".1f"),
-            )
-            yield Table(f"networks_by_{aspect}", title, pd.DataFrame(rows), columns)
-
-
-def groups_of(runs: Sequence[Run]) -> list[str]:
-    """Group columns that all runs' test faces have."""
-    known = {*PREDICTIONS.names, "spread"}
-    names = [name for name in runs[0].predictions.columns if name not in known]
-    return [name for name in names if all(name in run.predictions.columns for run in runs)]
-
-
-def fairness(runs: Sequence[Run], settings: Settings) -> Table:
-    """Bias Tables 7 to 11: loss, weighting, and settings; MAE and the bias of every group column."""
-    groups = groups_of(runs)
-    rows = []
-    for run in runs:
-        test = run.test()
-        first = test["column"].iloc[0]
-        test = test[test["column"] == first]
-        wide = [part for _, part in test.groupby("member")]
-        columns = {name: wide[0][name].to_numpy(dtype=object) for name in groups}
-        measured = fairness_table(
-            {(run.name, weighting(run)): [part["prediction"].to_numpy() for part in wide]},
-            wide[0]["target"].to_numpy(),
-            columns,
-        ).iloc[0]
-        recipe = run.settings["recipe"]
-        rows.append(
-            {
-                "model": run.backbone,
-                **measured.to_dict(),
-                "batch_size": recipe["batch_size"],
-                "lr": recipe["lr"],
-                "strategy": strategy(run),
-            }
-        )
-    shown: list[Column] = [
-        Column("model", "Model"),
-        Column("loss", "Loss"),
-        Column("weighting", "Weights"),
-        Column("batch_size", "Batch size", "d"),
-        Column("lr", "Learning rate", "g"),
-        Column("strategy", "Training strategy"),
-        Column("mae", "MAE", ".4f", "", "lowest"),
-    ]
-    for name in groups:
-        best: Literal["lowest"] = "lowest"
-        called = settings.target if name == BINS else name.replace("_", " ")
-        shown.append(Column(f"{name}_bias", f"{called.capitalize()} bias", ".4f", "", best))
-    note = (
-        "Bias: the mean over all pairs of groups of the difference of their MAEs on test faces; 0 where all "
-        "groups have the same error. Small groups alone make it large."
-    )
-    return Table(
-        "networks_fairness", "Bias Tables 7 to 11: errors and biases", pd.DataFrame(rows), tuple(shown), note
-    )
-
-
 def extremes(run: Run, settings: Settings) -> Table:
     """The best and worst predictions of a run's first network, as in Combo Figure 2."""
     test = run.test(int(run.scores["member"].iloc[0])).copy()
@@ -316,15 +178,11 @@ def extremes(run: Run, settings: Settings) -> Table:
     return Table("networks_extremes", f"Best and worst predictions of {run.title}", frame, tuple(columns))
 
 
-def best_run(runs: Sequence[Run]) -> Run:
-    """The run with the lowest validation error."""
-    return min(runs, key=lambda run: mean_of(run, "val_mae"))
-
-
 def all_tables(runs: Sequence[Run], settings: Settings) -> list[Table]:
-    """Every table that the runs allow, in the report's order."""
-    if not runs:
-        return []
-    found = [overview(runs, settings), forms(runs), combinations(runs), combo(runs), *compared(runs)]
-    found += [fairness(runs, settings), extremes(best_run(runs), settings)]
+    """Every table that the runs allow, in the report's order; runs that diverged are in some of them."""
+    sound = finished(runs)
+    if not sound:
+        return [overview(runs, settings)] if runs else []
+    found = [overview(runs, settings), forms(sound), combinations(runs), combo(sound), *compared(runs)]
+    found += [fairness(sound, settings), extremes(best_run(sound), settings)]
     return [table for table in found if table is not None]

@@ -1,0 +1,108 @@
+"""The same runs on several folds, joined: mean errors, and their spread over folds and over seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.metrics.folds import over_folds
+from pipeline.reports.results import REAL, WHOLE, columns, read_frame
+from pipeline.reports.table import Column, Table
+from pipeline.tables import open_table
+
+SCORES = columns(("val_mae", "test_mae"), seed=WHOLE, val_mae=REAL, test_mae=REAL)
+MEASURES = ("test_mae", "val_mae")
+Scores = dict[str, pd.DataFrame]
+
+
+def join(folders: Sequence[Path]) -> Table:
+    """One row for every run: its errors as means over folds, each being the mean of its seeds.
+
+    Parameters
+    ----------
+    folders
+        One for each fold: what `models/` was after it, models on vectors and whole networks alike.
+
+    Raises
+    ------
+    UserError
+        For fewer than two folders, one without scores, a run that not all folders have, with as many seeds,
+        and a fold that is there twice.
+
+    Notes
+    -----
+    A network that diverged is left out and counted; see `pipeline.metrics.folds.over_folds`.
+    """
+    if len(folders) < 2:
+        raise UserError(f"{len(folders)} fold has no spread over folds: name the folders of two or more")
+    found = [read_fold(folder) for folder in folders]
+    rows = []
+    for run in dict.fromkeys(name for fold in found for name in fold):
+        parts = [part_of(fold, run, folder) for fold, folder in zip(found, folders, strict=True)]
+        check_alike(run, parts, folders)
+        row: dict[str, Any] = {"run": run, "folds": len(parts)}
+        for measure in MEASURES:
+            scores = over_folds([part[measure] for part in parts])
+            row |= {"seeds": scores.seeds, "diverged": scores.diverged, measure: scores.mean}
+            row |= {f"{measure}_fold_std": scores.fold_std, f"{measure}_seed_std": scores.seed_std}
+        rows.append(row)
+    shown = [Column("run", "run"), *(Column(key, key, "d") for key in ("folds", "seeds", "diverged"))]
+    for measure, heading in zip(MEASURES, ("test MAE", "validation MAE"), strict=True):
+        shown.append(Column(measure, heading, ".3f", "", "lowest"))
+        shown.append(Column(f"{measure}_fold_std", "std over folds", ".3f"))
+        shown.append(Column(f"{measure}_seed_std", "std over seeds", ".3f"))
+    return Table("folds", "Means and spreads over folds and seeds", pd.DataFrame(rows), tuple(shown))
+
+
+def read_fold(folder: Path) -> Scores:
+    """The scores of every run of a fold, by their place in the folder; NaN where a network diverged."""
+    found = {}
+    for path in sorted(folder.glob("**/scores.parquet")):
+        if not {*SCORES.names, "diverged"} <= set(open_table(path).schema_arrow.names):
+            continue  # classifiers have other scores
+        frame = read_frame(path, SCORES, extra=["diverged"])
+        # A sentence, or yes or no. Whatever such a network scored by accident must not reach a mean.
+        gone = [bool(pd.notna(value) and value) for value in frame["diverged"]]
+        frame.loc[gone, list(MEASURES)] = np.nan
+        if len(frame):
+            found[path.parent.relative_to(folder).as_posix()] = frame
+    if not found:
+        raise UserError(f"{folder} holds no scores.parquet with a test_mae: name a copy of the folder models")
+    return found
+
+
+def part_of(fold: Scores, run: str, folder: Path) -> pd.DataFrame:
+    """One run's scores in a fold."""
+    if run not in fold:
+        raise UserError(f"{folder} lacks the run {run!r} that another fold has: train it there, or remove it")
+    return fold[run]
+
+
+def check_alike(run: str, parts: Sequence[pd.DataFrame], folders: Sequence[Path]) -> None:
+    """The same number of seeds in every fold, and no fold twice."""
+    for k, part in enumerate(parts):
+        if len(part) != len(parts[0]):
+            raise UserError(
+                f"run {run!r} has {len(part)} seeds in {folders[k]} and {len(parts[0])} in {folders[0]}: "
+                "train all folds with the same seeds"
+            )
+        for j in range(k):
+            if same(parts[j][list(MEASURES)].to_numpy(), part[list(MEASURES)].to_numpy()):
+                raise UserError(
+                    f"{folders[k]} and {folders[j]} have the same errors in run {run!r}: they are one fold"
+                )
+
+
+def same(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    """Whether two folds' errors are the same numbers, at least one."""
+    return bool(np.isfinite(a).any() and np.array_equal(a, b, equal_nan=True))
+
+
+def as_text(table: Table) -> str:
+    """The table as aligned lines for a terminal."""
+    cells = pd.DataFrame({k: table.cells(column) for k, column in enumerate(table.columns)})
+    return cells.to_string(index=False, header=[column.label for column in table.columns])

@@ -1,0 +1,72 @@
+"""Runs of several folds joined: means and spreads by plain arithmetic; folds that do not belong together."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.cnn.run_tables import SCORES
+from pipeline.errors import UserError
+from pipeline.reports.folds import as_text, join
+from pipeline.reports.table import write
+from pipeline.tables import write_table
+
+
+def networks(fold: Path, errors: list[float | None]) -> None:
+    """A run of whole networks; None diverged."""
+    rows = [
+        {"member": k, "seed": k, "diverged": "it became nan"}
+        if error is None
+        else {"member": k, "seed": k, "val_mae": error + 1, "test_mae": error}
+        for k, error in enumerate(errors)
+    ]
+    write_table(pa.Table.from_pylist(rows, SCORES), fold / "cnn/mse/vgg16/scores.parquet", "vec2age finetune")
+
+
+def vectors(fold: Path, errors: list[float], diverged: list[bool]) -> None:
+    """A run of models on vectors."""
+    table = pa.table({"seed": [1, 2], "val_mae": errors, "test_mae": errors, "diverged": diverged})
+    write_table(table, fold / "fixed/adam/scores.parquet", "vec2age train")
+
+
+@pytest.fixture
+def folds(tmp_path: Path) -> list[Path]:
+    found = [tmp_path / name for name in "01"]
+    networks(found[0], [2.0, 2.4])
+    networks(found[1], [3.0, None])
+    vectors(found[0], [5.0, 99.0], [False, True])
+    vectors(found[1], [6.0, 8.0], [False, False])
+    other = pa.table({"seed": [1], "test_accuracy": [0.5]})
+    write_table(other, found[0] / "classifiers/focal/scores.parquet", "vec2age classify")
+    return found
+
+
+def test_every_run_gets_its_mean_and_both_spreads(folds: list[Path], tmp_path: Path) -> None:
+    table = join(folds)
+    rows = table.frame.set_index("run")
+    assert rows.index.tolist() == ["cnn/mse/vgg16", "fixed/adam"]
+    nets, models = rows.loc["cnn/mse/vgg16"], rows.loc["fixed/adam"]
+    assert nets["test_mae"] == pytest.approx((2.2 + 3.0) / 2)
+    assert nets["test_mae_fold_std"] == pytest.approx(0.8 / 2**0.5)
+    assert nets["test_mae_seed_std"] == pytest.approx(0.4 / 2**0.5)
+    assert (nets["folds"], nets["seeds"], nets["diverged"]) == (2, 2, 1)
+    assert models["test_mae"] == pytest.approx((5 + 7) / 2), "what a diverged model scored is no error"
+    write([table], tmp_path / "reports")
+    assert (tmp_path / "reports/folds.csv").read_text().startswith("run,folds,seeds,diverged,test_mae,")
+    assert "2.600" in as_text(table)
+
+
+def test_folds_that_do_not_belong_together_are_named(folds: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1 fold has no spread over folds"):
+        join(folds[:1])
+    with pytest.raises(UserError, match=r"nowhere holds no scores\.parquet with a test_mae"):
+        join([folds[0], tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="have the same errors in run 'cnn/mse/vgg16': they are one fold"):
+        join([folds[0], folds[0]])
+    networks(folds[1], [1.0])
+    with pytest.raises(UserError, match=r"run 'cnn/mse/vgg16' has 1 seeds in \S+1 and 2 in \S+0"):
+        join(folds)
+    (folds[1] / "fixed/adam/scores.parquet").unlink()
+    networks(folds[1], [1.0, 1.5])
+    with pytest.raises(UserError, match="1 lacks the run 'fixed/adam' that another fold has"):
+        join(folds)
