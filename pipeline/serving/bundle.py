@@ -33,7 +33,7 @@ from pipeline.regression.uncertainty_files import (
 )
 from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.reference import Reference
-from pipeline.tables import atomic_file
+from pipeline.tables import atomic_file, sha256
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
@@ -248,12 +248,6 @@ def check_files(folder: Path, described: Mapping[str, Any]) -> None:
             raise UserError(f"{path} is missing: export the model again")
         if sha256(path) != expected:
             raise UserError(f"{path} is not the file that was exported: its sha256 differs; export it again")
-
-
-def sha256(path: Path) -> str:
-    """A file's hash, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _assembled(folder: Path, described: Mapping[str, Any], identity: str) -> Bundle:

@@ -24,6 +24,7 @@ from pipeline.regression.uncertainty_run import VIEWS, calibrated_run, trained_m
 from pipeline.stages import files
 from pipeline.stages.augment import Chains, stream
 from pipeline.stages.encoding import settled_encoders
+from pipeline.stages.origin import ORIGIN, origin, settings_made_with
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
@@ -37,6 +38,7 @@ def run(params: Params, workers: int) -> Summary:
     wanted, balance = params.calibrate, params.train.balance
     check_run(params)
     folder = files.run_folder(wanted.optimizer, wanted.policy)
+    settings_made_with(folder / "scores.parquet", "vec2age train")
     faces = read_table(files.FACES)
     judged, needed = pc.sum(pc.equal(faces["split"], "validation")).as_py(), faces_needed(max(wanted.levels))
     if judged < needed:
@@ -74,8 +76,9 @@ def run(params: Params, workers: int) -> Summary:
     for name, method in found.methods.items():
         method.members.save(files.CALIBRATED / f"{name}.safetensors")
     save_calibrations(found.calibrations, files.CALIBRATED / "calibration.safetensors")
+    recorded = {**wanted.model_dump(), ORIGIN: origin()}
     for name, table in found.tables.items():
-        write_table(table, files.CALIBRATED / f"{name}.parquet", PRODUCER, wanted.model_dump())
+        write_table(table, files.CALIBRATED / f"{name}.parquet", PRODUCER, recorded)
     left = {f"left out: {name}": reason for name, reason in found.left_out.items()}
     return {"models of": str(folder), "methods": ", ".join(found.methods), "views": why, **left}
 

@@ -1,7 +1,7 @@
 """`vec2age export`: one calibrated model and all that its predictions depend on, as a bundle."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.regression.members import Members
 from pipeline.regression.uncertainty import probabilities_for
 from pipeline.regression.uncertainty_conformal import Calibration
 from pipeline.regression.uncertainty_files import load_calibrations
-from pipeline.reports.provenance import revision, sha256
+from pipeline.reports.provenance import revision
 from pipeline.reports.uncertainty_names import title_of
 from pipeline.serving import bundle
 from pipeline.serving.card import model_card
@@ -29,10 +29,10 @@ from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.onnx_export import write_onnx
 from pipeline.serving.reference import Reference, chosen
 from pipeline.stages import files
+from pipeline.stages.origin import ORIGIN, settings_made_with
 from pipeline.stages.running import Summary
 from pipeline.tables import only, producer_of, read_folder, read_table, vectors_of
 
-HASHED = (files.MANIFEST, files.SPLITS, files.FACES, files.AUGMENTED)
 ONNX = "regressor.onnx"
 
 
@@ -42,18 +42,19 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
     Raises
     ------
     UserError
-        Something was not trained, calibrated or evaluated yet, the wish cannot be granted, or the encoders
-        here are not those of the vectors that were trained on.
+        Something was not trained, calibrated or evaluated yet, the wish cannot be granted, or vectors,
+        crops, encoders or settings are others by now than those that the model was made with.
     """
     wanted = params.export
     calibration = find_calibration(wanted.method, wanted.kind)
     if wanted.level not in calibration.levels:
         known = ", ".join(f"{level:g}" for level in calibration.levels)
         raise UserError(f"export.level is {wanted.level:g}, which was not calibrated: choose one of {known}")
+    made = made_with(params)
     members = Members.load(files.CALIBRATED / f"{wanted.method}.safetensors")
     faces = read_table(files.FACES)
     reference = reference_of(params, faces)
-    described = description(params, faces)
+    described = description(params, faces, made)
     encoder = described["encoder"]
     if encoder["fingerprints"]:
         matching_encoders(EncoderSettings.of(encoder), encoder["fingerprints"])
@@ -104,6 +105,31 @@ def find_calibration(method: str, kind: str) -> Calibration:
     raise UserError(f"export asks for {method} {kind}, which was not calibrated: choose one of {known}")
 
 
+def made_with(params: Params) -> dict[str, Any]:
+    """The settings and vectors that models and calibration were made with, proven to be those of now.
+
+    Raises
+    ------
+    UserError
+        Vectors, crops or a setting of `calibrate` have changed since.
+    """
+    made = settings_made_with(files.CALIBRATED / "calibration.parquet", "vec2age calibrate")
+    for name, now in params.calibrate.model_dump().items():
+        if name not in made or made[name] != now:
+            raise UserError(
+                f"calibrate.{name} is {now!r}, {files.CALIBRATED} was made with {made.get(name)!r}: "
+                "run vec2age calibrate again (dvc repro)"
+            )
+    crops = shards.paths(files.CROPS) if files.CROPS.is_dir() else []
+    cut = made[ORIGIN]["crop"]
+    if crops and cut is not None and producer_of(crops[0])["settings"] != cut:
+        raise UserError(
+            f"{files.CROPS} was cut with other settings than the faces that the model was trained on: "
+            "run vec2age embed and what follows it again (dvc repro)"
+        )
+    return made
+
+
 def reference_of(params: Params, faces: pa.Table) -> Reference:
     """What the training faces were like: some vectors, the targets' range, the crops' quality."""
     train = faces.filter(pc.equal(faces["split"], "train"))
@@ -118,17 +144,15 @@ def reference_of(params: Params, faces: pa.Table) -> Reference:
     return Reference.learn(vectors_of(train.take(rows)), vectors_of(validation), target, measures)
 
 
-def description(params: Params, faces: pa.Table) -> dict[str, Any]:
-    """What bundle.json says."""
-    wanted, encoder = params.export, params.encoder
-    recorded = producer_of(files.FACES)["settings"]
-    fingerprints = [one for one in str(recorded.get("encoders", "")).split(", ") if "/" in one]
+def description(params: Params, faces: pa.Table, made: Mapping[str, Any]) -> dict[str, Any]:
+    """What bundle.json says; `made` as `made_with` gives it."""
+    wanted, encoder, origin = params.export, params.encoder, made[ORIGIN]
     splits = faces["split"].to_pylist()
     settings = EncoderSettings(
         names=tuple(encoder.names),
         views=tuple(View(**view.model_dump()) for view in encoder.views),
         margin=params.crop.margin,
-        combine=recorded.get("combine", encoder.combine),
+        combine=origin["combine"] or encoder.combine,
         precision=encoder.precision,
         compile=encoder.compile,
         settings={name: encoder.settings(name) for name in encoder.names},
@@ -139,27 +163,18 @@ def description(params: Params, faces: pa.Table) -> dict[str, Any]:
         "method": wanted.method,
         "kind": wanted.kind,
         "level": wanted.level,
-        "probabilities": list(probabilities_for(params.calibrate.levels)),
-        "groups": {"by": params.calibrate.groups, "bands": list(params.calibrate.bands)},
+        "probabilities": list(probabilities_for(made["levels"])),
+        "groups": {"by": made["groups"], "bands": made["bands"]},
         "threshold": params.evaluate.threshold,
         "target": {"name": params.report.target, "unit": params.report.unit},
-        "encoder": {**settings.described(), "fingerprints": fingerprints},
-        "crop": crop_settings(params),
+        "encoder": {**settings.described(), "fingerprints": origin["encoders"]},
+        "crop": origin["crop"] or params.crop.model_dump(),
         "data": {
             "name": params.data.name,
             "faces": {split: splits.count(split) for split in ("train", "validation", "test")},
-            "sha256": {path.as_posix(): sha256(path) for path in HASHED if path.is_file()},
+            "sha256": origin["sha256"],
         },
     }
-
-
-def crop_settings(params: Params) -> dict[str, Any]:
-    """How the training faces were cut: as their shards say, and not as params.yaml says by now."""
-    cut = shards.paths(files.CROPS) if files.CROPS.is_dir() else []
-    if not cut:
-        return params.crop.model_dump()
-    recorded: dict[str, Any] = producer_of(cut[0])["settings"]
-    return recorded
 
 
 def on_test_faces(method: str, kind: str, level: float) -> tuple[dict[str, float], list[dict[str, Any]]]:

@@ -22,9 +22,11 @@ from pipeline.faces.extract import crop_id
 from pipeline.params import Params
 from pipeline.regression.members import Members
 from pipeline.rejects import Rejects
+from pipeline.reports.settings import Settings
 from pipeline.serving.bundle import load
 from pipeline.serving.rows import judge
 from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
+from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.tables import read_table, vector_type, vectors_of, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -141,12 +143,17 @@ def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path
 
 
 def test_test_targets_play_no_part_in_calibration(copy: Path) -> None:
-    before = hashes(files.CALIBRATED)
+    before = {name: one for name, one in hashes(files.CALIBRATED).items() if "safetensors" in name}
+    tables = {path.name: read_table(path) for path in files.CALIBRATED.glob("*.parquet")}
     faces = read_table(files.FACES)
     wrong = np.where(np.array(faces["split"]) == "test", 99.0, np.array(faces["target"]))
     write_table(faces.set_column(1, "target", pa.array(wrong)), files.FACES, "vec2age embed", {})
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
     calibrate.run(settings(), 1)
-    assert hashes(files.CALIBRATED) == before
+    # the tables name the faces that they were made from, which are others now: their rows are the same
+    again = {path.name: read_table(path) for path in files.CALIBRATED.glob("*.parquet")}
+    assert again == tables
+    assert {name: one for name, one in hashes(files.CALIBRATED).items() if "safetensors" in name} == before
 
 
 def test_the_table_holds_every_method_raw_and_conformal_with_all_that_was_asked(inside: Path) -> None:
@@ -408,10 +415,89 @@ def test_export_without_calibration_names_the_stage(copy: Path) -> None:
         exporting.export(settings(), Path("bundle"))
 
 
-def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -> None:
+def embed_as(encoders: str) -> None:
+    """The same faces, as another `embed` would have written them."""
     faces = read_table(files.FACES)
-    stranger = "dlib/0f0f/150/pre1/fp32/pad0.25+margin0.25"
-    write_table(faces, files.FACES, "vec2age embed", {"encoders": stranger, "combine": "concatenate"})
-    with pytest.raises(UserError, match=f"trained on vectors of {re.escape(stranger)}, the encoder here is"):
+    settings = {"encoders": encoders, "combine": "concatenate"}
+    write_table(faces, files.FACES, "vec2age embed", settings)
+
+
+STRANGER = "dlib/0f0f/150/pre1/fp32/pad0.25+margin0.25"
+
+
+def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -> None:
+    embed_as(STRANGER)
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
+    calibrate.run(settings(), 1)
+    with pytest.raises(UserError, match=f"trained on vectors of {re.escape(STRANGER)}, the encoder here is"):
         exporting.export(settings(), Path("bundle"))
     assert not Path("bundle").exists()
+
+
+@pytest.mark.parametrize("name", ["faces", "augmented"])
+def test_models_of_vectors_that_have_changed_since_are_neither_calibrated_nor_exported(
+    copy: Path, name: str
+) -> None:
+    path = Path(f"embeddings/{name}.parquet")
+    write_table(read_table(path), path, "vec2age embed", {"encoders": STRANGER, "combine": "average"})
+    with pytest.raises(UserError) as raised:
+        exporting.export(settings(), Path("bundle"), onnx=False)
+    assert str(raised.value) == (
+        f"models/calibrated was made from another {path} than there is now: run vec2age calibrate again "
+        "(dvc repro)"
+    )
+    assert not Path("bundle").exists()
+    with pytest.raises(UserError, match=r"^models/fixed/adam was made from another .* run vec2age train"):
+        calibrate.run(settings(), 1)
+
+
+def test_models_that_do_not_say_what_they_were_made_from_are_refused(copy: Path) -> None:
+    path = files.run_folder("adam", "fixed") / "scores.parquet"
+    write_table(read_table(path), path, "vec2age train", {})
+    with pytest.raises(UserError, match=r"models/fixed/adam does not say what vectors it was made from"):
+        calibrate.run(settings(), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"calibrate__groups": "gender"},
+            "calibrate.groups is 'gender', models/calibrated was made with",
+        ),
+        (
+            {"calibrate__bands": [16]},
+            "calibrate.bands is [16.0], models/calibrated was made with [16",
+        ),
+        ({"calibrate__levels": [0.9]}, "calibrate.levels is [0.9], models/calibrated was made with [0.5, "),
+    ],
+)
+def test_export_refuses_settings_of_calibrate_that_have_changed_since(
+    copy: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        exporting.export(settings(**changes), Path("bundle"), onnx=False)
+    assert sentence in str(raised.value)
+    assert str(raised.value).endswith("run vec2age calibrate again (dvc repro)")
+
+
+def test_groups_are_measured_as_they_were_calibrated_whatever_params_say_by_now(copy: Path) -> None:
+    grouped = settings(calibrate__groups="gender")
+    calibrate.run(grouped, 1)
+    wanted = Settings(resamples=20)
+    before = measured_uncertainty(grouped, wanted)
+    after = measured_uncertainty(settings(calibrate__groups="prediction"), wanted)
+    assert before is not None
+    assert after is not None
+    pd.testing.assert_frame_equal(after.methods, before.methods)
+
+
+def test_a_bundle_names_the_data_that_its_vectors_were_made_from(copy: Path) -> None:
+    made = {"data/manifest.parquet": "0a" * 32, "data/splits.parquet": "0b" * 32}
+    write_table(read_table(files.FACES), files.FACES, "vec2age embed", {"sha256": made})
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
+    calibrate.run(settings(), 1)
+    write_table(read_table(files.FACES, ["face_id"]), files.MANIFEST, "vec2age ingest", {})  # a later one
+    exporting.export(settings(), Path("bundle"), onnx=False)
+    own = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.FACES, files.AUGMENTED)}
+    assert load(Path("bundle"), pictures=False).described["data"]["sha256"] == made | own
