@@ -1,7 +1,9 @@
 """`vec2age export`: one calibrated model and all that its predictions depend on, as a bundle."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +56,22 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
     members = Members.load(files.CALIBRATED / f"{wanted.method}.safetensors")
     faces = read_table(files.FACES)
     reference = reference_of(params, faces)
-    described = description(params, faces, made)
-    encoder = described["encoder"]
-    if encoder["fingerprints"]:
-        matching_encoders(EncoderSettings.of(encoder), encoder["fingerprints"])
+    encoders, weights = encoder_settings(params, made[ORIGIN]).packed()
+    described = description(params, faces, made, encoders)
+    fingerprints = made[ORIGIN]["encoders"]
+    if fingerprints:
+        matching_encoders(EncoderSettings.of(encoders.described(), weights), fingerprints)
     measured, groups = on_test_faces(wanted.method, wanted.kind, wanted.level)
     differences: list[float] = []
 
     def write_regressor(path: Path) -> None:
         differences.append(write_onnx(members, path))
 
-    extra: dict[str, Callable[[Path], None]] = {ONNX: write_regressor} if onnx else {}
+    extra: dict[str, Callable[[Path], object]] = {
+        name: partial(shutil.copyfile, path) for name, path in weights.items()
+    }
+    if onnx:
+        extra[ONNX] = write_regressor
     identity = bundle.write(
         folder,
         members=members,
@@ -73,7 +80,7 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
         reference=reference,
         described=described,
         texts={
-            "params.json": as_json(params.model_dump()),
+            "params.json": as_json(portable(params.model_dump())),
             "metrics.json": files.METRICS.read_text(encoding="utf-8") if files.METRICS.is_file() else "{}\n",
             "MODEL_CARD.md": model_card(described, reference, measured, groups),
         },
@@ -144,19 +151,36 @@ def reference_of(params: Params, faces: pa.Table) -> Reference:
     return Reference.learn(vectors_of(train.take(rows)), vectors_of(validation), target, measures)
 
 
-def description(params: Params, faces: pa.Table, made: Mapping[str, Any]) -> dict[str, Any]:
-    """What bundle.json says; `made` as `made_with` gives it."""
-    wanted, encoder, origin = params.export, params.encoder, made[ORIGIN]
-    splits = faces["split"].to_pylist()
-    settings = EncoderSettings(
+def encoder_settings(params: Params, origin: Mapping[str, Any]) -> EncoderSettings:
+    """What encoders are built from: of ready-made vectors nobody knows, and nothing of them goes along."""
+    encoder = params.encoder
+    return EncoderSettings(
         names=tuple(encoder.names),
         views=tuple(View(**view.model_dump()) for view in encoder.views),
         margin=params.crop.margin,
         combine=origin["combine"] or encoder.combine,
         precision=encoder.precision,
         compile=encoder.compile,
-        settings={name: encoder.settings(name) for name in encoder.names},
+        settings={name: encoder.settings(name) for name in encoder.names} if origin["encoders"] else {},
     )
+
+
+def description(
+    params: Params, faces: pa.Table, made: Mapping[str, Any], encoders: EncoderSettings
+) -> dict[str, Any]:
+    """What bundle.json says.
+
+    Parameters
+    ----------
+    params, faces
+        Of the project.
+    made
+        As `made_with` gives it.
+    encoders
+        As `EncoderSettings.packed` gives them.
+    """
+    wanted, origin = params.export, made[ORIGIN]
+    splits = faces["split"].to_pylist()
     return {
         "version": __version__,
         "revision": revision().get("revision", "unknown"),
@@ -167,7 +191,7 @@ def description(params: Params, faces: pa.Table, made: Mapping[str, Any]) -> dic
         "groups": {"by": made["groups"], "bands": made["bands"]},
         "threshold": params.evaluate.threshold,
         "target": {"name": params.report.target, "unit": params.report.unit},
-        "encoder": {**settings.described(), "fingerprints": origin["encoders"]},
+        "encoder": {**encoders.described(), "fingerprints": origin["encoders"]},
         "crop": origin["crop"] or params.crop.model_dump(),
         "data": {
             "name": params.data.name,
@@ -189,6 +213,21 @@ def on_test_faces(method: str, kind: str, level: float) -> tuple[dict[str, float
     table = pd.read_csv(path)
     rows = table[(table["title"] == title_of(method, kind)) & (table["level"] == level)]
     return measured, [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def portable(value: Any) -> Any:
+    """Parameters without the places of this machine: of an absolute path only the last name.
+
+    Examples
+    --------
+    >>> portable({"root": "/home/me/utkface", "seeds": [1, 2]})
+    {'root': 'utkface', 'seeds': [1, 2]}
+    """
+    if isinstance(value, dict):
+        return {key: portable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [portable(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def as_json(tree: dict[str, Any]) -> str:
