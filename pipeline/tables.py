@@ -6,6 +6,7 @@ bytes: nothing of the time, the machine or the number of workers is recorded.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -159,6 +160,15 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns=None if columns is None else list(columns))
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def sha256(path: Path) -> str:
+    """A file's hash, in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)") from None
 
 
 def first_line(error: BaseException) -> str:

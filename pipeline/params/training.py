@@ -173,6 +173,7 @@ class Calibrate(Section):
     min_faces: Positive
     false_positive_rate: OpenFraction
     views: Annotated[int, Field(ge=0)]
+    network: Annotated[str, Field(pattern="^[^/]+/[^/]+$")] | None
     swag: SwagParams
     quantile: QuantileParams
 

@@ -96,7 +96,7 @@ def kinds_of(said: Predicted) -> tuple[str, ...]:
 
 def calibrate(
     method: str,
-    training: tuple[Predicted, FloatArray],
+    training: tuple[Predicted, FloatArray] | None,
     validation: tuple[Predicted, FloatArray],
     levels: Sequence[float],
     *,
@@ -110,7 +110,8 @@ def calibrate(
     method
         Its name.
     training
-        What it says of training faces, and their targets: noise and difficulty are learnt from them.
+        What it says of training faces, and their targets: noise and difficulty are learnt from them. None
+        will do for a method with quantiles, which takes neither.
     validation
         The same of validation faces: everything that is promised is learnt from them, and from no other.
     levels
@@ -132,9 +133,12 @@ def calibrate(
             f"{len(said)} validation faces are too few to calibrate intervals of {100 * max(levels):g}%: it "
             f"takes {needed}; enlarge the validation split or lower calibrate.levels"
         )
-    trained, trained_target = training
-    noise = float(np.sqrt(np.mean((trained_target - trained.mean) ** 2)))
-    difficulty = Difficulty.learn(trained, trained_target)
+    if training is not None:
+        trained, trained_target = training
+        noise = float(np.sqrt(np.mean((trained_target - trained.mean) ** 2)))
+        difficulty = Difficulty.learn(trained, trained_target)
+    elif said.quantiles is None:
+        raise ValueError(f"{method} has no quantiles: what it says of training faces is needed")
     parts = {ALL: np.arange(len(said))}
     if groups is not None:
         for name in np.unique(groups):

@@ -188,6 +188,7 @@ def calibrated_run(
     groups: Groups,
     min_faces: int = 1,
     views: pa.Table | None = None,
+    more: Mapping[str, Predicted] | None = None,
     left_out: Mapping[str, str] | None = None,
     workers: int | None = None,
 ) -> CalibratedRun:
@@ -205,6 +206,9 @@ def calibrated_run(
         See `calibrate`.
     views
         Augmented views of validation and test faces, or None.
+    more
+        What other methods, which must have quantiles, say of validation and test faces, in the order of
+        `faces`.
     left_out
         Methods that there are not, with why.
     """
@@ -222,12 +226,13 @@ def calibrated_run(
         # Augmenting the training faces again would cost more than it tells: the ensemble's error stands in.
         training[VIEWS] = training[ENSEMBLE]
         said[VIEWS] = views_said(methods[ENSEMBLE].members, judged, views, workers)
+    said |= more or {}
     calibrations = []
     for name, one in said.items():
         validation = one.take(is_validation)
         calibrations += calibrate(
             name,
-            (training[name], trained),
+            (training[name], trained) if name in training else None,
             (validation, target),
             levels,
             groups=groups.of(validation, parts["validation"]),

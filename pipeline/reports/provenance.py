@@ -1,14 +1,12 @@
 """What a run's numbers were made from: revision, versions, hashes of inputs."""
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.tables import producer_of
+from pipeline.tables import producer_of, sha256
 
 PACKAGES = ("vec2age", "torch", "numpy", "scikit-learn", "pyarrow")
 
@@ -37,15 +35,6 @@ def provenance(faces: Path, others: Sequence[Path] = ()) -> dict[str, str]:
         **{name: version(name) for name in PACKAGES},
         "machine": platform.machine(),
     }
-
-
-def sha256(path: Path) -> str:
-    """A file's hash, in hexadecimal digits."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)") from None
 
 
 def revision() -> dict[str, str]:

@@ -9,6 +9,7 @@ METHODS = {
     "views": "augmented views",
     "quantile": "quantile regression",
     "distribution": "label distributions",
+    "network": "whole networks, label distributions",
 }
 KINDS = {
     "raw": "raw",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.reports.charts import Axis, Chart, Intervals, Line
+from pipeline.reports.charts import PALETTE, Axis, Chart, Intervals, Line
 from pipeline.reports.page import Section
 from pipeline.reports.uncertainty import Uncertainty, middle_level
 from pipeline.reports.uncertainty_names import BEST_KINDS, KINDS, METHODS, percent
@@ -61,8 +61,8 @@ def uncertainty_charts(found: Uncertainty) -> list[Chart]:
 
 
 def colour_of(method: str) -> int:
-    """A method's colour, the same in every chart."""
-    return list(METHODS).index(method) if method in METHODS else 0
+    """A method's colour, the same in every chart; there are fewer colours than methods."""
+    return list(METHODS).index(method) % len(PALETTE) if method in METHODS else 0
 
 
 def coverage_chart(found: Uncertainty) -> Chart:

@@ -33,7 +33,7 @@ from pipeline.regression.uncertainty_files import (
 )
 from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.reference import Reference
-from pipeline.tables import atomic_file
+from pipeline.tables import atomic_file, sha256
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
@@ -57,6 +57,8 @@ class Bundle:
         What predicts, and how far to believe it.
     reference
         What the training faces were like.
+    folder
+        Where it lies, for the encoders' weights.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Bundle:
     method: Method
     calibration: Calibration
     reference: Reference
+    folder: Path
 
     @property
     def level(self) -> float:
@@ -98,9 +101,9 @@ class Bundle:
         UserError
             One of them would give other vectors here, or the model knows no encoder.
         """
-        return matching_encoders(
-            EncoderSettings.of(self.described["encoder"]), self.described["encoder"]["fingerprints"]
-        )
+        encoder = self.described["encoder"]
+        files = {name: self.folder / name for name in self.described["files"]}
+        return matching_encoders(EncoderSettings.of(encoder, files), encoder["fingerprints"])
 
     def encode(self, faces: list[Face]) -> NDArray[np.float32]:
         """The vectors (N, D) of cut-out faces, as the stage embed makes them; (0, D) for none."""
@@ -146,7 +149,7 @@ def write(
     reference: Reference,
     described: Mapping[str, Any],
     texts: Mapping[str, str],
-    extra: Mapping[str, Callable[[Path], None]] | None = None,
+    extra: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> str:
     """Write a bundle into a new folder, whole or not at all; returns its id.
 
@@ -250,12 +253,6 @@ def check_files(folder: Path, described: Mapping[str, Any]) -> None:
             raise UserError(f"{path} is not the file that was exported: its sha256 differs; export it again")
 
 
-def sha256(path: Path) -> str:
-    """A file's hash, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _assembled(folder: Path, described: Mapping[str, Any], identity: str) -> Bundle:
     (calibration,) = load_calibrations(folder / CALIBRATION)
     arrays, about = read_arrays(folder / REFERENCE)
@@ -267,7 +264,8 @@ def _assembled(folder: Path, described: Mapping[str, Any], identity: str) -> Bun
         described["distribution"],
         tuple(described["probabilities"]),
     )
-    bundle = Bundle(identity, described, method, calibration, reference)
+    # absolute: weights are read with the first picture, when the program may be in another folder
+    bundle = Bundle(identity, described, method, calibration, reference, folder.absolute())
     bundle.place_of(None)
     _ = bundle.crop, bundle.unit, bundle.threshold  # whatever is garbled shows now
     return bundle

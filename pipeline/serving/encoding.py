@@ -1,13 +1,15 @@
 """Encoders rebuilt from a bundle, and held to the fingerprints of the vectors that the model learnt from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.encoders import Combine, Encoder, View, build_all
 from pipeline.encoders.base import Precision
 from pipeline.encoders.torch_encoder import TorchEncoder
 from pipeline.errors import UserError
+from pipeline.tables import sha256
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,53 @@ class EncoderSettings:
         """As JSON takes it."""
         return asdict(self)
 
+    def packed(self) -> tuple["EncoderSettings", dict[str, Path]]:
+        """The same with plain names for files of weights, and which file goes into the bundle by each name.
+
+        Only files that settings name go along: others come with packages or are published, and the
+        fingerprints carry their hashes.
+
+        Raises
+        ------
+        UserError
+            A file does not exist.
+        """
+        own, taken = {}, {}
+        for encoder, given in self.settings.items():
+            own[encoder] = dict(given)
+            if given.get("weights") is not None:
+                name, path = f"encoder.{encoder}.weights", Path(given["weights"])
+                taken[name] = path
+                own[encoder] |= {"weights": name, "sha256": sha256(path)}
+        return replace(self, settings=own), taken
+
     @classmethod
-    def of(cls, described: Mapping[str, Any]) -> "EncoderSettings":
-        """From JSON; keys of others are ignored, and weights are never fetched: nobody asked for it."""
+    def of(cls, described: Mapping[str, Any], weights: Mapping[str, Path]) -> "EncoderSettings":
+        """From JSON; keys of others are ignored, and weights are never fetched: nobody asked for it.
+
+        Parameters
+        ----------
+        described
+            As `described` gives it.
+        weights
+            Files by the names that `packed` gave them.
+
+        Raises
+        ------
+        UserError
+            Weights are named that are not among them.
+        """
         own = {name: dict(given) for name, given in described["settings"].items()}
-        for given in own.values():
+        for encoder, given in own.items():
             if "download" in given:
                 given["download"] = False
+            if given.get("weights") is not None:
+                if given["weights"] not in weights:
+                    raise UserError(
+                        f"the bundle holds no file {given['weights']!r}, which its encoder {encoder} needs: "
+                        "export the model again"
+                    )
+                given["weights"] = str(weights[given["weights"]])
         return cls(
             names=tuple(described["names"]),
             views=tuple(View(**view) for view in described["views"]),

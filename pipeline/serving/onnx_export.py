@@ -101,7 +101,7 @@ def write_onnx(members: Members, path: Path) -> float:
         path.unlink()
         raise UserError(
             f"the ONNX file differs from torch by {difference:.2g}, more than {TOLERANCE:g}: it was removed; "
-            "export without --onnx"
+            "export with --no-onnx"
         )
     return difference
 

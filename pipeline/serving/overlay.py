@@ -1,5 +1,6 @@
 """Copies of pictures with a box around every face, its age and its interval."""
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,8 @@ from pipeline.serving.sources import Source
 from pipeline.tables import atomic_file
 
 COLOUR, DOUBTFUL = (0, 114, 178), (213, 94, 0)
-JPEG = (".jpg", ".jpeg")
+JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
+STANDING_FOR = re.compile("_+(root|up)")
 
 
 def draw_all(
@@ -42,16 +44,35 @@ def draw_all(
 
 
 def copy_path(folder: Path, file: str) -> Path:
-    """Where a picture's copy lies: below the folder, whatever the name says, and always a JPEG.
+    """Where a picture's copy lies: below the folder, whatever the name says, a JPEG, and no two at one place.
+
+    Whatever stands for something else could be the name of something, too: that then gets one more.
 
     Examples
     --------
     >>> copy_path(Path("out"), "../photos/a.png").as_posix()
-    'out/photos/a.png.jpg'
+    'out/_up/photos/a.png.drawn.jpg'
     """
-    parts = [part for part in PurePosixPath(file.replace("\\\\", "_")).parts if part not in ("/", "..", ".")]
-    path = folder.joinpath(*parts)
-    return path if path.suffix.lower() in JPEG else path.with_name(f"{path.name}.jpg")
+    *folders, name = [inside(part) for part in PurePosixPath(file).parts]
+    folders = [one + DRAWN if one.lower().endswith(DRAWN) else one for one in folders]
+    if not name.lower().endswith(JPEG) or name.lower().endswith(DRAWN):
+        name += DRAWN
+    return folder.joinpath(*folders, name)
+
+
+def inside(part: str) -> str:
+    """A part of a path as a plain name: `_root` for the root, `_up` for the folder above.
+
+    Examples
+    --------
+    >>> [inside(part) for part in ("/", "..", "a", "_up", "__up")]
+    ['_root', '_up', 'a', '__up', '___up']
+    """
+    if part.startswith("/"):
+        return "_root"
+    if part == "..":
+        return "_up"
+    return f"_{part}" if STANDING_FOR.fullmatch(part) else part
 
 
 def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_pixels: int) -> None:

@@ -18,16 +18,20 @@ from pipeline.progress import track
 from pipeline.regression.material import material_of
 from pipeline.regression.members import Members
 from pipeline.regression.recipe import Recipe
+from pipeline.regression.uncertainty import probabilities_for
 from pipeline.regression.uncertainty_conformal import Groups
 from pipeline.regression.uncertainty_files import save_calibrations
+from pipeline.regression.uncertainty_networks import NETWORK, networks_said
 from pipeline.regression.uncertainty_run import VIEWS, calibrated_run, trained_methods
+from pipeline.regression.uncertainty_said import Predicted
 from pipeline.stages import files
 from pipeline.stages.augment import Chains, stream
 from pipeline.stages.encoding import settled_encoders
+from pipeline.stages.origin import ORIGIN, origin, settings_made_with
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
-from pipeline.tables import read_table, write_table
+from pipeline.tables import producer_of, read_table, write_table
 
 PRODUCER = "vec2age calibrate"
 
@@ -37,6 +41,7 @@ def run(params: Params, workers: int) -> Summary:
     wanted, balance = params.calibrate, params.train.balance
     check_run(params)
     folder = files.run_folder(wanted.optimizer, wanted.policy)
+    settings_made_with(folder / "scores.parquet", "vec2age train")
     faces = read_table(files.FACES)
     judged, needed = pc.sum(pc.equal(faces["split"], "validation")).as_py(), faces_needed(max(wanted.levels))
     if judged < needed:
@@ -60,6 +65,7 @@ def run(params: Params, workers: int) -> Summary:
         workers=workers,
     )
     views, why = augmented_views(params, faces, workers)
+    networks, unsaid = asked_networks(params, faces)
     found = calibrated_run(
         methods,
         faces,
@@ -67,30 +73,50 @@ def run(params: Params, workers: int) -> Summary:
         groups=Groups(wanted.groups, tuple(wanted.bands)),
         min_faces=wanted.min_faces,
         views=views,
-        left_out=left_out | ({VIEWS: why} if views is None else {}),
+        more=networks,
+        left_out=left_out | unsaid | ({VIEWS: why} if views is None else {}),
         workers=workers,
     )
     empty_folder(files.CALIBRATED)
     for name, method in found.methods.items():
         method.members.save(files.CALIBRATED / f"{name}.safetensors")
     save_calibrations(found.calibrations, files.CALIBRATED / "calibration.safetensors")
+    recorded = {**wanted.model_dump(), ORIGIN: origin()}
     for name, table in found.tables.items():
-        write_table(table, files.CALIBRATED / f"{name}.parquet", PRODUCER, wanted.model_dump())
+        write_table(table, files.CALIBRATED / f"{name}.parquet", PRODUCER, recorded)
     left = {f"left out: {name}": reason for name, reason in found.left_out.items()}
-    return {"models of": str(folder), "methods": ", ".join(found.methods), "views": why, **left}
+    methods_said = ", ".join([*found.methods, *networks])
+    return {"models of": str(folder), "methods": methods_said, "views": why, **left}
 
 
 def check_run(params: Params) -> None:
     """Refuse a run that is not trained."""
-    wanted, trained = params.calibrate, params.train
-    for name, one, known in (
-        ("optimizer", wanted.optimizer, trained.optimizers),
-        ("policy", wanted.policy, trained.policies),
+    wanted, trained, whole = params.calibrate, params.train, params.finetune
+    networks = [f"{loss}/{backbone}" for loss in whole.losses for backbone in whole.backbones]
+    for name, one, stage, known in (
+        ("optimizer", wanted.optimizer, "train", trained.optimizers),
+        ("policy", wanted.policy, "train", trained.policies),
+        ("network", wanted.network, "finetune", networks),
     ):
-        if one not in known:
+        if one is not None and one not in known:
             raise UserError(
-                f"calibrate.{name} is {one!r}, which train does not train: choose one of {', '.join(known)}"
+                f"calibrate.{name} is {one!r}, which {stage} does not train: choose one of {', '.join(known)}"
             )
+
+
+def asked_networks(params: Params, faces: pa.Table) -> tuple[dict[str, Predicted], dict[str, str]]:
+    """What the whole networks that are asked for say of validation and test faces, or why they do not."""
+    wanted = params.calibrate
+    if wanted.network is None:
+        return {}, {NETWORK: "calibrate.network is null"}
+    path = files.NETWORKS / wanted.network / "predictions.parquet"
+    predictions = read_table(path)
+    if not predictions.num_rows:
+        return {}, {NETWORK: "the data set holds no pictures to train whole networks on"}
+    labels = producer_of(path)["settings"]["labels"]
+    judged = faces.filter(pc.not_equal(faces["split"], "train"))
+    said = networks_said(predictions, labels, judged, probabilities_for(wanted.levels), str(path.parent))
+    return {NETWORK: said}, {}
 
 
 def augmented_views(params: Params, faces: pa.Table, workers: int) -> tuple[pa.Table | None, str]:

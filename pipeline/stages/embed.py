@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,16 @@ from pipeline.stages import files
 from pipeline.stages.encoding import settled_encoders
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
-from pipeline.tables import only, read_folder, read_table, rows_of, write_batches, write_table
+from pipeline.tables import (
+    only,
+    producer_of,
+    read_folder,
+    read_table,
+    rows_of,
+    sha256,
+    write_batches,
+    write_table,
+)
 
 PRODUCER = "vec2age embed"
 
@@ -36,6 +46,8 @@ def run(params: Params, workers: int) -> Summary:
         vectors = rows_of(ready, faces["face_id"])
         blocks = iter([faces.append_column(ready.schema.field("vector"), vectors["vector"])])
     first = next(blocks)
+    # for whoever packs a model of these vectors: by then other stages may have run again
+    settings["sha256"] = {path.as_posix(): sha256(path) for path in (files.MANIFEST, files.SPLITS)}
     rows = write_batches(chain(first, blocks), files.FACES, first.schema, PRODUCER, settings)
     found = leaks(
         read_vectors(files.FACES), faces["face_id"], faces["split"], threshold=params.embed.leak_threshold
@@ -62,7 +74,9 @@ def chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
     yield from rest
 
 
-def encode(params: Params, faces: pa.Table, workers: int) -> tuple[Summary, Summary, Iterator[pa.Table]]:
+def encode(
+    params: Params, faces: pa.Table, workers: int
+) -> tuple[Summary, dict[str, Any], Iterator[pa.Table]]:
     """Fill the store for these faces; give what to print, what to record, and the blocks to write."""
     encoders, sentences = settled_encoders(params)
     crops = shards.paths(files.CROPS)
@@ -73,9 +87,10 @@ def encode(params: Params, faces: pa.Table, workers: int) -> tuple[Summary, Summ
         "found in the store": sum(count.found for count in counts.values()),
         "precision": " ".join(sentences),
     }
-    settings: Summary = {
+    settings = {
         "encoders": ", ".join(e.fingerprint for e in encoders),
         "combine": params.encoder.combine,
+        "crop": producer_of(crops[0])["settings"],
     }
     blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, files.STORE, params.encoder.combine)
     return summary, settings, blocks

@@ -1,7 +1,9 @@
 """`vec2age export`: one calibrated model and all that its predictions depend on, as a bundle."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from pipeline.regression.members import Members
 from pipeline.regression.uncertainty import probabilities_for
 from pipeline.regression.uncertainty_conformal import Calibration
 from pipeline.regression.uncertainty_files import load_calibrations
-from pipeline.reports.provenance import revision, sha256
+from pipeline.reports.provenance import revision
 from pipeline.reports.uncertainty_names import title_of
 from pipeline.serving import bundle
 from pipeline.serving.card import model_card
@@ -29,10 +31,10 @@ from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.onnx_export import write_onnx
 from pipeline.serving.reference import Reference, chosen
 from pipeline.stages import files
+from pipeline.stages.origin import ORIGIN, settings_made_with
 from pipeline.stages.running import Summary
 from pipeline.tables import only, producer_of, read_folder, read_table, vectors_of
 
-HASHED = (files.MANIFEST, files.SPLITS, files.FACES, files.AUGMENTED)
 ONNX = "regressor.onnx"
 
 
@@ -42,28 +44,34 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
     Raises
     ------
     UserError
-        Something was not trained, calibrated or evaluated yet, the wish cannot be granted, or the encoders
-        here are not those of the vectors that were trained on.
+        Something was not trained, calibrated or evaluated yet, the wish cannot be granted, or vectors,
+        crops, encoders or settings are others by now than those that the model was made with.
     """
     wanted = params.export
     calibration = find_calibration(wanted.method, wanted.kind)
     if wanted.level not in calibration.levels:
         known = ", ".join(f"{level:g}" for level in calibration.levels)
         raise UserError(f"export.level is {wanted.level:g}, which was not calibrated: choose one of {known}")
+    made = made_with(params)
     members = Members.load(files.CALIBRATED / f"{wanted.method}.safetensors")
     faces = read_table(files.FACES)
     reference = reference_of(params, faces)
-    described = description(params, faces)
-    encoder = described["encoder"]
-    if encoder["fingerprints"]:
-        matching_encoders(EncoderSettings.of(encoder), encoder["fingerprints"])
+    encoders, weights = encoder_settings(params, made[ORIGIN]).packed()
+    described = description(params, faces, made, encoders)
+    fingerprints = made[ORIGIN]["encoders"]
+    if fingerprints:
+        matching_encoders(EncoderSettings.of(encoders.described(), weights), fingerprints)
     measured, groups = on_test_faces(wanted.method, wanted.kind, wanted.level)
     differences: list[float] = []
 
     def write_regressor(path: Path) -> None:
         differences.append(write_onnx(members, path))
 
-    extra: dict[str, Callable[[Path], None]] = {ONNX: write_regressor} if onnx else {}
+    extra: dict[str, Callable[[Path], object]] = {
+        name: partial(shutil.copyfile, path) for name, path in weights.items()
+    }
+    if onnx:
+        extra[ONNX] = write_regressor
     identity = bundle.write(
         folder,
         members=members,
@@ -72,7 +80,7 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
         reference=reference,
         described=described,
         texts={
-            "params.json": as_json(params.model_dump()),
+            "params.json": as_json(portable(params.model_dump())),
             "metrics.json": files.METRICS.read_text(encoding="utf-8") if files.METRICS.is_file() else "{}\n",
             "MODEL_CARD.md": model_card(described, reference, measured, groups),
         },
@@ -104,6 +112,31 @@ def find_calibration(method: str, kind: str) -> Calibration:
     raise UserError(f"export asks for {method} {kind}, which was not calibrated: choose one of {known}")
 
 
+def made_with(params: Params) -> dict[str, Any]:
+    """The settings and vectors that models and calibration were made with, proven to be those of now.
+
+    Raises
+    ------
+    UserError
+        Vectors, crops or a setting of `calibrate` have changed since.
+    """
+    made = settings_made_with(files.CALIBRATED / "calibration.parquet", "vec2age calibrate")
+    for name, now in params.calibrate.model_dump().items():
+        if name not in made or made[name] != now:
+            raise UserError(
+                f"calibrate.{name} is {now!r}, {files.CALIBRATED} was made with {made.get(name)!r}: "
+                "run vec2age calibrate again (dvc repro)"
+            )
+    crops = shards.paths(files.CROPS) if files.CROPS.is_dir() else []
+    cut = made[ORIGIN]["crop"]
+    if crops and cut is not None and producer_of(crops[0])["settings"] != cut:
+        raise UserError(
+            f"{files.CROPS} was cut with other settings than the faces that the model was trained on: "
+            "run vec2age embed and what follows it again (dvc repro)"
+        )
+    return made
+
+
 def reference_of(params: Params, faces: pa.Table) -> Reference:
     """What the training faces were like: some vectors, the targets' range, the crops' quality."""
     train = faces.filter(pc.equal(faces["split"], "train"))
@@ -118,48 +151,54 @@ def reference_of(params: Params, faces: pa.Table) -> Reference:
     return Reference.learn(vectors_of(train.take(rows)), vectors_of(validation), target, measures)
 
 
-def description(params: Params, faces: pa.Table) -> dict[str, Any]:
-    """What bundle.json says."""
-    wanted, encoder = params.export, params.encoder
-    recorded = producer_of(files.FACES)["settings"]
-    fingerprints = [one for one in str(recorded.get("encoders", "")).split(", ") if "/" in one]
-    splits = faces["split"].to_pylist()
-    settings = EncoderSettings(
+def encoder_settings(params: Params, origin: Mapping[str, Any]) -> EncoderSettings:
+    """What encoders are built from: of ready-made vectors nobody knows, and nothing of them goes along."""
+    encoder = params.encoder
+    return EncoderSettings(
         names=tuple(encoder.names),
         views=tuple(View(**view.model_dump()) for view in encoder.views),
         margin=params.crop.margin,
-        combine=recorded.get("combine", encoder.combine),
+        combine=origin["combine"] or encoder.combine,
         precision=encoder.precision,
         compile=encoder.compile,
-        settings={name: encoder.settings(name) for name in encoder.names},
+        settings={name: encoder.settings(name) for name in encoder.names} if origin["encoders"] else {},
     )
+
+
+def description(
+    params: Params, faces: pa.Table, made: Mapping[str, Any], encoders: EncoderSettings
+) -> dict[str, Any]:
+    """What bundle.json says.
+
+    Parameters
+    ----------
+    params, faces
+        Of the project.
+    made
+        As `made_with` gives it.
+    encoders
+        As `EncoderSettings.packed` gives them.
+    """
+    wanted, origin = params.export, made[ORIGIN]
+    splits = faces["split"].to_pylist()
     return {
         "version": __version__,
         "revision": revision().get("revision", "unknown"),
         "method": wanted.method,
         "kind": wanted.kind,
         "level": wanted.level,
-        "probabilities": list(probabilities_for(params.calibrate.levels)),
-        "groups": {"by": params.calibrate.groups, "bands": list(params.calibrate.bands)},
+        "probabilities": list(probabilities_for(made["levels"])),
+        "groups": {"by": made["groups"], "bands": made["bands"]},
         "threshold": params.evaluate.threshold,
         "target": {"name": params.report.target, "unit": params.report.unit},
-        "encoder": {**settings.described(), "fingerprints": fingerprints},
-        "crop": crop_settings(params),
+        "encoder": {**encoders.described(), "fingerprints": origin["encoders"]},
+        "crop": origin["crop"] or params.crop.model_dump(),
         "data": {
             "name": params.data.name,
             "faces": {split: splits.count(split) for split in ("train", "validation", "test")},
-            "sha256": {path.as_posix(): sha256(path) for path in HASHED if path.is_file()},
+            "sha256": origin["sha256"],
         },
     }
-
-
-def crop_settings(params: Params) -> dict[str, Any]:
-    """How the training faces were cut: as their shards say, and not as params.yaml says by now."""
-    cut = shards.paths(files.CROPS) if files.CROPS.is_dir() else []
-    if not cut:
-        return params.crop.model_dump()
-    recorded: dict[str, Any] = producer_of(cut[0])["settings"]
-    return recorded
 
 
 def on_test_faces(method: str, kind: str, level: float) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -174,6 +213,21 @@ def on_test_faces(method: str, kind: str, level: float) -> tuple[dict[str, float
     table = pd.read_csv(path)
     rows = table[(table["title"] == title_of(method, kind)) & (table["level"] == level)]
     return measured, [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def portable(value: Any) -> Any:
+    """Parameters without the places of this machine: of an absolute path only the last name.
+
+    Examples
+    --------
+    >>> portable({"root": "/home/me/utkface", "seeds": [1, 2]})
+    {'root': 'utkface', 'seeds': [1, 2]}
+    """
+    if isinstance(value, dict):
+        return {key: portable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [portable(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def as_json(tree: dict[str, Any]) -> str:

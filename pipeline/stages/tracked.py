@@ -14,9 +14,9 @@ import typer
 from pipeline import tracking
 from pipeline.params import Params
 from pipeline.profiles import flatten
-from pipeline.reports.provenance import revision, sha256
+from pipeline.reports.provenance import revision
 from pipeline.stages import files
-from pipeline.tables import read_table
+from pipeline.tables import read_table, sha256
 from pipeline.tracking.base import Scalar, Trackers
 from pipeline.tracking.records import by_epoch, by_row, overall
 

@@ -5,6 +5,7 @@ from pipeline.regression.material import material_of
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.runs import train_run
 from pipeline.stages import files
+from pipeline.stages.origin import ORIGIN, origin
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.running import Detailed, Summary
 from pipeline.tables import read_table, write_table
@@ -25,7 +26,7 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
     folder = files.run_folder(optimizer, policy)
     empty_folder(folder)
     trained.members.save(folder / "members.safetensors")
-    recorded = {"policy": policy, "balance": balance.model_dump(), **settings}
+    recorded = {"policy": policy, "balance": balance.model_dump(), **settings, ORIGIN: origin()}
     for name, table in trained.tables.items():
         write_table(table, folder / f"{name}.parquet", "vec2age train", recorded)
     return Detailed(trained.counts(), member_seconds=list(trained.seconds))

@@ -11,7 +11,7 @@ from pipeline.regression.uncertainty_judged import read_judged
 from pipeline.reports.settings import Settings
 from pipeline.reports.uncertainty import Uncertainty, measure
 from pipeline.stages import files
-from pipeline.tables import open_table, read_table
+from pipeline.tables import open_table, producer_of, read_table
 
 NOT_GROUPS = ("face_id", "target", "split")
 
@@ -21,10 +21,12 @@ def measured_uncertainty(params: Params, settings: Settings) -> Uncertainty | No
     if not (files.CALIBRATED / "calibration.safetensors").is_file():
         return None
     wanted = params.calibrate
+    # as they were calibrated: a group that is unknown there would silently share the calibration of all
+    made = producer_of(files.CALIBRATED / "calibration.parquet")["settings"]
     schema = open_table(files.FACES).schema_arrow
     faces = read_table(files.FACES, [field.name for field in schema if not pa.types.is_nested(field.type)])
     judged = read_judged(
-        files.CALIBRATED, faces, Groups(wanted.groups, tuple(wanted.bands)), settings.threshold
+        files.CALIBRATED, faces, Groups(made["groups"], tuple(made["bands"])), settings.threshold
     )
     test = faces.filter(pc.equal(faces["split"], "test"))
     return measure(

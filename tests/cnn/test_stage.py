@@ -25,6 +25,7 @@ from pipeline.cnn.saved import read_network
 from pipeline.errors import UserError
 from pipeline.losses.base import DivergedError
 from pipeline.params import Params
+from pipeline.regression.uncertainty_networks import networks_said
 from pipeline.reports.networks import results
 from pipeline.stages import embed, files, finetune
 from pipeline.tables import producer_of, read_table, vector_type, write_table
@@ -93,6 +94,10 @@ def test_networks_and_tables_are_written_and_agree(project: Any) -> None:
             np.testing.assert_allclose(shapes @ np.array(labels), mine["prediction"].to_numpy(), rtol=1e-4)
             spread = np.sqrt((shapes * (np.array(labels) - (shapes @ labels)[:, None]) ** 2).sum(1))
             np.testing.assert_allclose(mine["spread"].to_numpy(), spread, rtol=1e-3)
+    faces = predictions.filter(pc.equal(predictions["member"], 0)).select(["face_id", "target", "split"])
+    said = networks_said(predictions, labels, faces, [0.1, 0.5, 0.9], "these")
+    both = predictions["prediction"].to_numpy().reshape(2, -1)
+    np.testing.assert_allclose(said.mean, both.mean(0), rtol=1e-4)
     history = read_table(folder() / "history.parquet").to_pylist()
     best = min((row for row in history if row["member"] == 1), key=lambda row: row["val_mae"])
     assert scores[1]["best_epoch"] == best["epoch"]

@@ -61,8 +61,8 @@ def couple(portrait: Pixels) -> Pixels:
     return np.hstack([np.pad(portrait, ((0, 120), (0, 0), (0, 0)), mode="edge"), large])
 
 
-def make_bundle(folder: Path, **changes: Any) -> str:
-    """Write a bundle of three random models; changes go into bundle.json."""
+def make_bundle(folder: Path, extra: Any = None, **changes: Any) -> str:
+    """Write a bundle of three random models; `extra` files go along, changes into bundle.json."""
     layout = Layout((WIDTH, 8, 1))
     rows = layout.initial([1, 2, 3])
     members = Members(layout, rows * 3, (1, 2, 3))
@@ -109,6 +109,7 @@ def make_bundle(folder: Path, **changes: Any) -> str:
         reference=Reference(x[:50], 9.0, -100.0, 100.0, quality),
         described={**described, **changes},
         texts={"MODEL_CARD.md": "a card\n"},
+        extra=extra,
     )
 
 

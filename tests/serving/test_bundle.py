@@ -4,12 +4,17 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from pipeline.encoders import View
+from pipeline.encoders.finetuned import METADATA_KEY
+from pipeline.encoders.trunks import build_trunk
 from pipeline.errors import UserError
 from pipeline.serving import bundle
 from pipeline.serving.bundle import Bundle, load
@@ -17,6 +22,7 @@ from pipeline.serving.card import model_card
 from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.reference import Reference, chosen, nearest
 from pipeline.serving.rows import judge
+from pipeline.tables import sha256
 
 New = Callable[..., str]
 
@@ -164,7 +170,59 @@ def test_weights_are_never_fetched_because_a_bundle_says_so() -> None:
     described = EncoderSettings(
         ("facenet",), (View(),), 0.25, settings={"facenet": {"pretrained": "vggface2", "download": True}}
     ).described()
-    assert EncoderSettings.of(described).settings["facenet"]["download"] is False
+    assert EncoderSettings.of(described, {}).settings["facenet"]["download"] is False
+
+
+def finetuned(path: Path) -> EncoderSettings:
+    """The encoder of a small network whose file is written here."""
+    trunk = build_trunk("test_resnet")
+    tensors = {f"trunk.{key}": tensor.contiguous() for key, tensor in trunk.state_dict().items()}
+    look = {"framing": "crop", "size": 32, "padding": None, "resize": None}
+    told = {"backbone": "test_resnet", "backbone_settings": {}, "look": look, "width": trunk.width}
+    save_file(tensors, path, {METADATA_KEY: json.dumps(told)})
+    return EncoderSettings(("finetuned",), (View(),), 0.25, settings={"finetuned": {"weights": str(path)}})
+
+
+def test_a_network_of_ones_own_goes_along_and_is_loaded_from_the_bundle(
+    copied: Path, new_bundle: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    kept, weights = (wanted := finetuned(here / "own.safetensors")).packed()
+    (encoder,) = wanted.build()
+    crops = np.random.default_rng(1).integers(0, 255, (2, 48, 48, 3), dtype=np.uint8)
+    expected = encoder.encode(crops)
+    described = {**kept.described(), "fingerprints": [encoder.fingerprint], "combine": "average"}
+    (name,) = weights
+    extra = {name: partial(shutil.copyfile, weights[name])}
+    new_bundle(here / "bundle", extra=extra, encoder=described)
+    assert str(tmp_path) not in (here / "bundle" / "bundle.json").read_text()
+    away = Path(shutil.move(here / "bundle", tmp_path / "away"))
+    shutil.rmtree(here)
+    monkeypatch.chdir(tmp_path)
+    (found,) = load(Path("away")).encoders
+    monkeypatch.chdir("/")  # before the first picture
+    assert (found.encode(crops) == expected).all()
+
+    edit(away, encoder={**described, "settings": {"finetuned": {"weights": "/etc/passwd"}}})
+    with pytest.raises(
+        UserError, match="the bundle holds no file '/etc/passwd', which its encoder finetuned"
+    ):
+        load(away)
+    (away / name).write_bytes(b"another")
+    with pytest.raises(UserError, match=r"encoder\.finetuned\.weights is not the file that was exported"):
+        load(away)
+
+
+def test_a_file_of_facenet_goes_along_and_the_published_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "f.pt").write_bytes(b"weights")
+    own = {"pretrained": "vggface2", "weights": str(tmp_path / "f.pt"), "sha256": None, "download": False}
+    wanted = EncoderSettings(("facenet", "dlib"), (View(),), 0.25, settings={"facenet": own, "dlib": {}})
+    kept, weights = wanted.packed()
+    assert weights == {"encoder.facenet.weights": tmp_path / "f.pt"}
+    assert kept.settings["facenet"]["weights"] == "encoder.facenet.weights"
+    assert kept.settings["facenet"]["sha256"] == sha256(tmp_path / "f.pt")
+    assert replace(wanted, settings={"facenet": {**own, "weights": None}}).packed()[1] == {}
 
 
 def test_it_replaces_an_older_bundle_and_nothing_else(tmp_path: Path, new_bundle: New) -> None:

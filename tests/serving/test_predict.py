@@ -286,7 +286,7 @@ def test_copies_are_drawn_on_and_the_pictures_are_left_alone(
     predict_files([root], model, tmp_path / "x.csv", overlay=tmp_path / "drawn", workers=1)
     assert state(root) == before
     (copy,) = [path for path in (tmp_path / "drawn").rglob("*") if path.is_file()]
-    assert copy.name == "a.png.jpg"
+    assert copy.name == "a.png.drawn.jpg"
     drawn = np.asarray(Image.open(copy)).astype(int)
     assert drawn.shape == portrait.shape
     # a box in the colour of doubtful faces, since this face is smaller than those of the reference
@@ -297,6 +297,24 @@ def test_copies_are_drawn_on_and_the_pictures_are_left_alone(
 def test_a_copy_never_leaves_its_folder() -> None:
     for name in ("/etc/passwd.png", "../../x.jpg", "a/../../b.jpeg"):
         assert copy_path(Path("out"), name).resolve().is_relative_to(Path("out").resolve())
+
+
+def test_no_copy_takes_the_place_of_another() -> None:
+    pictures = ["a", "a.png", "a.jpg", "a.JPEG", "A.jpg", "_up", "a_b.png", "a\\\\b.png", "a\\b.png", "..."]
+    for _ in range(3):  # and whatever copies are called may be a picture's own name
+        pictures += [copy_path(Path("x"), name).name for name in pictures]
+    around = ["", "/", "../", "../../", "_up/", "__up/", "_root/", "p/", "/p/", "../p/", "p/../"]
+    around += [f"p/{name}/" for name in dict.fromkeys(pictures) if name.endswith(".jpg")]
+    names = [before + name for before in around for name in dict.fromkeys(pictures)]
+    copies = [copy_path(Path("out"), name) for name in names]
+    assert len(set(copies)) == len(names)
+    folders = {parent for copy in copies for parent in copy.parents}
+    taken = [
+        name for name, copy in zip(names, copies, strict=True)
+        if copy in folders and not any(other.startswith(f"{name}/") for other in names)
+    ]  # fmt: skip
+    assert taken == [], "nor is one a folder"
+    assert copy_path(Path("out"), "photos/a.jpg") == Path("out/photos/a.jpg")
 
 
 @pytest.mark.parametrize("place", ["in/ages.csv", "in/deep/ages.csv", "one.csv"])

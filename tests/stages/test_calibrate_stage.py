@@ -12,19 +12,27 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from safetensors.torch import save_file
 
 from pipeline import params
+from pipeline.encoders import build
 from pipeline.encoders.augmented import calibration_table
+from pipeline.encoders.finetuned import METADATA_KEY
 from pipeline.encoders.stored import StoredEncoders
+from pipeline.encoders.trunks import build_trunk
 from pipeline.errors import UserError
 from pipeline.faces import shards
 from pipeline.faces.extract import crop_id
 from pipeline.params import Params
 from pipeline.regression.members import Members
 from pipeline.rejects import Rejects
+from pipeline.reports.settings import Settings
+from pipeline.reports.table import Table
+from pipeline.reports.uncertainty_page import uncertainty_sections
 from pipeline.serving.bundle import load
 from pipeline.serving.rows import judge
 from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
+from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.tables import read_table, vector_type, vectors_of, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -141,12 +149,17 @@ def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path
 
 
 def test_test_targets_play_no_part_in_calibration(copy: Path) -> None:
-    before = hashes(files.CALIBRATED)
+    before = {name: one for name, one in hashes(files.CALIBRATED).items() if "safetensors" in name}
+    tables = {path.name: read_table(path) for path in files.CALIBRATED.glob("*.parquet")}
     faces = read_table(files.FACES)
     wrong = np.where(np.array(faces["split"]) == "test", 99.0, np.array(faces["target"]))
     write_table(faces.set_column(1, "target", pa.array(wrong)), files.FACES, "vec2age embed", {})
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
     calibrate.run(settings(), 1)
-    assert hashes(files.CALIBRATED) == before
+    # the tables name the faces that they were made from, which are others now: their rows are the same
+    again = {path.name: read_table(path) for path in files.CALIBRATED.glob("*.parquet")}
+    assert again == tables
+    assert {name: one for name, one in hashes(files.CALIBRATED).items() if "safetensors" in name} == before
 
 
 def test_the_table_holds_every_method_raw_and_conformal_with_all_that_was_asked(inside: Path) -> None:
@@ -225,6 +238,10 @@ def test_too_few_validation_faces_are_said_and_the_errors_are_reported_all_the_s
             {"calibrate__policy": "found"},
             "calibrate.policy is 'found', which train does not train: choose one of fixed",
         ),
+        (
+            {"calibrate__network": "dldl_v2/vgg16"},
+            "calibrate.network is 'dldl_v2/vgg16', which finetune does not train: choose one of mse/",
+        ),
         ({"calibrate__groups": "shoe_size"}, "the faces have no group column 'shoe_size'"),
     ],
 )
@@ -242,6 +259,7 @@ def test_a_wish_that_cannot_be_granted_is_one_sentence(
         ({"calibrate__levels": [0.9, 0.5]}, "levels must rise"),
         ({"calibrate__levels": [1.0]}, "parameter 'calibrate.levels.0' is 1.0"),
         ({"calibrate__bands": [18, 18]}, "bands must rise"),
+        ({"calibrate__network": "dldl_v2"}, "parameter 'calibrate.network' is 'dldl_v2'"),
         ({"calibrate__swag__rank": 1}, "parameter 'calibrate.swag.rank' is 1"),
         ({"export__method": "views"}, "parameter 'export.method' is 'views'"),
     ],
@@ -408,10 +426,207 @@ def test_export_without_calibration_names_the_stage(copy: Path) -> None:
         exporting.export(settings(), Path("bundle"))
 
 
-def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -> None:
+def embed_as(encoders: str) -> None:
+    """The same faces, as another `embed` would have written them."""
     faces = read_table(files.FACES)
-    stranger = "dlib/0f0f/150/pre1/fp32/pad0.25+margin0.25"
-    write_table(faces, files.FACES, "vec2age embed", {"encoders": stranger, "combine": "concatenate"})
-    with pytest.raises(UserError, match=f"trained on vectors of {re.escape(stranger)}, the encoder here is"):
+    settings = {"encoders": encoders, "combine": "concatenate"}
+    write_table(faces, files.FACES, "vec2age embed", settings)
+
+
+LITTLE: dict[str, Any] = {"calibrate__swag__members": 0, "calibrate__quantile__seeds": 0}
+STRANGER = "dlib/0f0f/150/pre1/fp32/pad0.25+margin0.25"
+
+
+def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -> None:
+    embed_as(STRANGER)
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
+    calibrate.run(settings(), 1)
+    with pytest.raises(UserError, match=f"trained on vectors of {re.escape(STRANGER)}, the encoder here is"):
         exporting.export(settings(), Path("bundle"))
     assert not Path("bundle").exists()
+
+
+@pytest.mark.parametrize("name", ["faces", "augmented"])
+def test_models_of_vectors_that_have_changed_since_are_neither_calibrated_nor_exported(
+    copy: Path, name: str
+) -> None:
+    path = Path(f"embeddings/{name}.parquet")
+    write_table(read_table(path), path, "vec2age embed", {"encoders": STRANGER, "combine": "average"})
+    with pytest.raises(UserError) as raised:
+        exporting.export(settings(), Path("bundle"), onnx=False)
+    assert str(raised.value) == (
+        f"models/calibrated was made from another {path} than there is now: run vec2age calibrate again "
+        "(dvc repro)"
+    )
+    assert not Path("bundle").exists()
+    with pytest.raises(UserError, match=r"^models/fixed/adam was made from another .* run vec2age train"):
+        calibrate.run(settings(), 1)
+
+
+def test_models_that_do_not_say_what_they_were_made_from_are_refused(copy: Path) -> None:
+    path = files.run_folder("adam", "fixed") / "scores.parquet"
+    write_table(read_table(path), path, "vec2age train", {})
+    with pytest.raises(UserError, match=r"models/fixed/adam does not say what vectors it was made from"):
+        calibrate.run(settings(), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"calibrate__groups": "gender"},
+            "calibrate.groups is 'gender', models/calibrated was made with",
+        ),
+        (
+            {"calibrate__bands": [16]},
+            "calibrate.bands is [16.0], models/calibrated was made with [16",
+        ),
+        ({"calibrate__levels": [0.9]}, "calibrate.levels is [0.9], models/calibrated was made with [0.5, "),
+    ],
+)
+def test_export_refuses_settings_of_calibrate_that_have_changed_since(
+    copy: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        exporting.export(settings(**changes), Path("bundle"), onnx=False)
+    assert sentence in str(raised.value)
+    assert str(raised.value).endswith("run vec2age calibrate again (dvc repro)")
+
+
+def test_groups_are_measured_as_they_were_calibrated_whatever_params_say_by_now(copy: Path) -> None:
+    grouped = settings(calibrate__groups="gender")
+    calibrate.run(grouped, 1)
+    wanted = Settings(resamples=20)
+    before = measured_uncertainty(grouped, wanted)
+    after = measured_uncertainty(settings(calibrate__groups="prediction"), wanted)
+    assert before is not None
+    assert after is not None
+    pd.testing.assert_frame_equal(after.methods, before.methods)
+
+
+def test_a_bundle_names_the_data_that_its_vectors_were_made_from(copy: Path) -> None:
+    made = {"data/manifest.parquet": "0a" * 32, "data/splits.parquet": "0b" * 32}
+    write_table(read_table(files.FACES), files.FACES, "vec2age embed", {"sha256": made})
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
+    calibrate.run(settings(), 1)
+    write_table(read_table(files.FACES, ["face_id"]), files.MANIFEST, "vec2age ingest", {})  # a later one
+    exporting.export(settings(), Path("bundle"), onnx=False)
+    own = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.FACES, files.AUGMENTED)}
+    assert load(Path("bundle"), pictures=False).described["data"]["sha256"] == made | own
+
+
+def test_an_exported_bundle_holds_the_network_that_encodes_and_no_place_of_this_machine(copy: Path) -> None:
+    trunk = build_trunk("test_resnet")
+    tensors = {f"trunk.{key}": tensor.contiguous() for key, tensor in trunk.state_dict().items()}
+    look = {"framing": "crop", "size": 32, "padding": None, "resize": None}
+    told = {"backbone": "test_resnet", "backbone_settings": {}, "look": look, "width": trunk.width}
+    save_file(tensors, copy / "own.safetensors", {METADATA_KEY: json.dumps(told)})
+    own = {"weights": str(copy / "own.safetensors"), "sha256": None}
+    wanted = settings(
+        **LITTLE,
+        data__root=str(copy / "pictures"),
+        encoder__names=["finetuned"],
+        encoder__views=[{"mirror": False, "padding": None}],
+        encoder__finetuned=own,
+    )
+    encoder = build("finetuned", margin=wanted.crop.margin, **own)
+    embed_as(encoder.fingerprint)
+    train.run(wanted, 1, optimizer="adam", policy="fixed")
+    calibrate.run(wanted, 1)
+    exporting.export(wanted, Path("bundle"), onnx=False)
+    for name in ("bundle.json", "params.json"):
+        assert str(copy) not in (copy / "bundle" / name).read_text()
+    (copy / "own.safetensors").unlink()
+    (found,) = load(Path("bundle"), pictures=False).encoders
+    assert found.fingerprint == encoder.fingerprint
+    assert np.isfinite(found.encode(np.zeros((1, 48, 48, 3), np.uint8))).all()
+
+
+NETWORKS = Path("models/cnn/dldl_v2/resnet10t")
+WITH_NETWORKS = {"calibrate__network": "dldl_v2/resnet10t", **LITTLE}
+
+
+def write_networks(labels: list[float] | None, **columns: Any) -> None:
+    """What finetune writes of two networks that see through noise; `columns` replace what it says."""
+    faces = read_table(files.FACES).to_pandas()
+    judged = faces[faces["split"] != "train"].sample(frac=1, random_state=1)
+    rng = np.random.default_rng(2)
+    values = np.arange(5.0, 32.0)
+    parts = []
+    for member in range(2):
+        centre = judged["target"].to_numpy() + rng.normal(0, 4, len(judged))
+        p = np.exp(-((values - centre[:, None]) ** 2) / 2)
+        p = (p / p.sum(1, keepdims=True)).astype(np.float32)
+        table = {
+            "member": np.full(len(judged), member),
+            "face_id": judged["face_id"],
+            "split": judged["split"],
+            "column": ["target"] * len(judged),
+            "target": judged["target"].astype(np.float32),
+            "prediction": p @ values,
+            "distribution": pa.FixedSizeListArray.from_arrays(p.ravel(), type=vector_type(len(values))),
+        }
+        parts.append(pa.table(table | columns))
+    write_table(
+        pa.concat_tables(parts), NETWORKS / "predictions.parquet", "vec2age finetune", {"labels": labels}
+    )
+
+
+def test_distributions_of_whole_networks_are_calibrated_and_reported_like_any_method(
+    copy: Path,
+) -> None:
+    write_networks(list(np.arange(5.0, 32.0)))
+    wanted = settings(**WITH_NETWORKS)
+    assert calibrate.run(wanted, 1)["methods"] == "single, ensemble, network"
+    assert not (files.CALIBRATED / "network.safetensors").exists(), "vectors are not what it predicts from"
+    told = read_table(NETWORKS / "predictions.parquet").to_pandas().groupby("face_id")["prediction"].mean()
+    said = read_table(files.CALIBRATED / "predictions.parquet").to_pandas()
+    said = said[said["method"] == "network"].set_index("face_id")["prediction"]
+    assert len(said) == FACES / 2
+    np.testing.assert_allclose(said, told[said.index], rtol=1e-5)
+    found = measured_uncertainty(wanted, Settings(resamples=20, threshold=18.0, target="age", unit="years"))
+    assert found is not None
+    own = found.methods[found.methods["method"] == "network"].set_index("kind")
+    assert list(own.index) == ["raw", "split", "cqr"]
+    # networks that are sure of a noise of one year, and err by more: raw intervals are too narrow
+    assert own.loc["raw", "coverage_90"] < 0.85
+    np.testing.assert_allclose(own.loc[["split", "cqr"], "coverage_90"], 0.9, atol=0.1)
+    assert own["fnr"].between(0, 1).all()
+    section, under = uncertainty_sections(found)
+    titles = [
+        title for block in (*section.blocks, *under.blocks) if isinstance(block, Table)
+        for title in block.frame["title"]
+    ]  # fmt: skip
+    assert titles.count("whole networks, label distributions, conformalised quantiles") >= 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns", "sentence"),
+    [
+        (
+            None,
+            {},
+            "models/cnn/dldl_v2/resnet10t predicts no distribution: name a run with a loss over",
+        ),
+        ([*range(26), 99.0], {}, "the labels of models/cnn/dldl_v2/resnet10t are not evenly spaced"),
+        ([*range(5, 32)], {"face_id": ["x"] * 200}, "says nothing of 200 of 200 validation and test faces"),
+        ([*range(5, 32)], {"split": ["test"] * 200}, "was trained on another split than there is now"),
+        ([*range(5, 32)], {"target": [1.0] * 200}, "does not predict the target of the faces' vectors"),
+    ],
+)
+def test_networks_that_do_not_belong_to_these_faces_are_refused(
+    inside: Path, labels: list[float] | None, columns: dict[str, Any], sentence: str
+) -> None:
+    write_networks(labels, **columns)
+    with pytest.raises(UserError) as raised:
+        calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(files.FACES))
+    assert sentence in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_without_pictures_there_is_no_network_and_that_is_said(inside: Path) -> None:
+    write_networks(None)
+    empty = read_table(NETWORKS / "predictions.parquet").slice(0, 0)
+    write_table(empty, NETWORKS / "predictions.parquet", "vec2age finetune", {})
+    said, why = calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(files.FACES))
+    assert (said, why) == ({}, {"network": "the data set holds no pictures to train whole networks on"})

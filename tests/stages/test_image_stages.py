@@ -19,9 +19,10 @@ from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.faces import shards
 from pipeline.params import Params
 from pipeline.stages import augment, crop, embed, files, ingest, split
-from pipeline.tables import read_table
+from pipeline.tables import producer_of, read_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 PER_AGE, POOL, WANTED = 6, 2, 7
@@ -93,6 +94,14 @@ def fresh(embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = Path(shutil.copytree(embedded, tmp_path / "run"))
     monkeypatch.chdir(folder)
     return folder
+
+
+def test_the_faces_name_their_encoders_how_they_were_cut_and_what_they_were_read_from(inside: Path) -> None:
+    made = producer_of(files.FACES)["settings"]
+    assert made["encoders"].startswith("dlib")
+    assert made["crop"] == producer_of(shards.path_of(files.CROPS, 0))["settings"]
+    read = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.MANIFEST, files.SPLITS)}
+    assert made["sha256"] == read
 
 
 def test_every_age_gets_its_training_faces_originals_first(inside: Path) -> None:

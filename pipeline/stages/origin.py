@@ -1,0 +1,59 @@
+"""What models were made from: written down beside them, and held against what there is now.
+
+DVC runs a stage again when its inputs change; whoever calls one stage by hand is told to.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.stages import files
+from pipeline.tables import producer_of, sha256
+
+ORIGIN = "vectors"
+"""The key of an origin among a table's settings."""
+
+
+def origin() -> dict[str, Any]:
+    """The vectors that there are now, and what `embed` says of them.
+
+    Returns
+    -------
+    dict
+        `sha256` of their tables and of the tables that `embed` read; `encoders` (fingerprints), `combine` and
+        `crop` (the settings that faces were cut with), the last two None for ready-made vectors.
+    """
+    made = producer_of(files.FACES)["settings"]
+    own = {path.as_posix(): sha256(path) for path in (files.FACES, files.AUGMENTED)}
+    return {
+        "sha256": made.get("sha256", {}) | own,
+        "encoders": [one for one in str(made.get("encoders", "")).split(", ") if "/" in one],
+        "combine": made.get("combine"),
+        "crop": made.get("crop"),
+    }
+
+
+def settings_made_with(table: Path, stage: str) -> dict[str, Any]:
+    """The settings that a table of models was made with, its origin among them.
+
+    Parameters
+    ----------
+    table
+        In a folder of models.
+    stage
+        What makes that folder, as it is typed.
+
+    Raises
+    ------
+    UserError
+        It was made from other vectors than there are now, or does not say from which.
+    """
+    recorded: dict[str, Any] = producer_of(table)["settings"]
+    again = f"run {stage} again (dvc repro)"
+    if ORIGIN not in recorded:
+        raise UserError(f"{table.parent} does not say what vectors it was made from: {again}")
+    was = recorded[ORIGIN]["sha256"]
+    for path, now in origin()["sha256"].items():
+        if was.get(path) != now:
+            raise UserError(f"{table.parent} was made from another {path} than there is now: {again}")
+    return recorded
