@@ -268,9 +268,8 @@ def within(table: pa.Table, lowest: float | None, highest: float | None, rejects
     low = -math.inf if lowest is None else lowest
     high = math.inf if highest is None else highest
     keep = [low <= target <= high for target in table["target"].to_pylist()]
-    for row in (
-        table.select(["face_id", "path", "target"]).filter(pa.array([not k for k in keep])).to_pylist()
-    ):
+    outside = table.filter(pa.array([not inside for inside in keep], pa.bool_()))
+    for row in outside.select(["face_id", "path", "target"]).to_pylist():
         rejects.add(
             stage=STAGE,
             reason="target_out_of_range",
