@@ -162,7 +162,7 @@ class Augment(Section):
     min_similarity: Annotated[float, Field(ge=-1, le=1)]
     max_similarity: Annotated[float, Field(ge=-1, le=1)]
     max_tries: Positive
-    calibration_faces: Positive
+    calibration_faces: Annotated[int, Field(ge=0)]
     pictures: Annotated[str, Field(min_length=1)] | None
 
     @model_validator(mode="after")

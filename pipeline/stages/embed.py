@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.datasets.leaks import leaks
+from pipeline.encoders.base import widths
 from pipeline.encoders.embedding import embed
 from pipeline.encoders.finetuned import read_trained
 from pipeline.encoders.segments import read_vectors
@@ -30,15 +31,19 @@ def run(params: Params, workers: int) -> Summary:
     check_unseen(params, splits)
     ready = ready_vectors()
     if ready is None:
-        summary, settings, blocks = encode(params, faces, workers)
+        summary, settings, blocks, parts = encode(params, faces, workers)
     else:
-        summary, settings = {"encoder": "none: the data set holds vectors"}, {}
+        summary, settings, parts = {"encoder": "none: the data set holds vectors"}, {}, []
         vectors = rows_of(ready, faces["face_id"])
         blocks = iter([faces.append_column(ready.schema.field("vector"), vectors["vector"])])
     first = next(blocks)
     rows = write_batches(chain(first, blocks), files.FACES, first.schema, PRODUCER, settings)
     found = leaks(
-        read_vectors(files.FACES), faces["face_id"], faces["split"], threshold=params.embed.leak_threshold
+        read_vectors(files.FACES),
+        faces["face_id"],
+        faces["split"],
+        threshold=params.embed.leak_threshold,
+        widths=parts,
     )
     write_table(found, files.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
     return {"faces": rows, **summary, "near-duplicates across splits": found.num_rows}
@@ -62,8 +67,10 @@ def chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
     yield from rest
 
 
-def encode(params: Params, faces: pa.Table, workers: int) -> tuple[Summary, Summary, Iterator[pa.Table]]:
-    """Fill the store for these faces; give what to print, what to record, and the blocks to write."""
+def encode(
+    params: Params, faces: pa.Table, workers: int
+) -> tuple[Summary, Summary, Iterator[pa.Table], list[int]]:
+    """Fill the store for these faces; give what to print, what to record, the blocks to write, and widths."""
     encoders, sentences = settled_encoders(params)
     crops = shards.paths(files.CROPS)
     counts = embed(crops, encoders, files.STORE, workers=workers)
@@ -78,4 +85,4 @@ def encode(params: Params, faces: pa.Table, workers: int) -> tuple[Summary, Summ
         "combine": params.encoder.combine,
     }
     blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, files.STORE, params.encoder.combine)
-    return summary, settings, blocks
+    return summary, settings, blocks, widths(encoders, params.encoder.combine)
