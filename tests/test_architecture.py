@@ -12,9 +12,10 @@ from pipeline.params import Params
 
 PROJECT = Path(__file__).resolve().parents[1]
 # A change of these changes no output: the words of refusals, progress bars, where a name's code lies, the
-# outputs' places (dvc.yaml names them itself), what is printed and logged outside DVC.
+# outputs' places (dvc.yaml names them itself), the number of cores, what is printed and logged outside DVC.
 NOT_IN_A_RESULT = {
     "pipeline.errors",
+    "pipeline.machine",
     "pipeline.progress",
     "pipeline.registry",
     "pipeline.stages.files",

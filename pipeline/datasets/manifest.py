@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.datasets.sources import Unusable, digest, is_unicode, printable
+from pipeline.datasets.sources import digest
 from pipeline.errors import UserError
+from pipeline.opening import Unusable, is_unicode, printable
 from pipeline.progress import track
 from pipeline.rejects import Rejects
 from pipeline.tables import vector_type

@@ -23,8 +23,9 @@ from pipeline.datasets.manifest import (
     settle,
     to_table,
 )
-from pipeline.datasets.sources import printable, source_files
+from pipeline.datasets.sources import source_files
 from pipeline.errors import UserError
+from pipeline.opening import printable
 from pipeline.rejects import Rejects
 from pipeline.tables import open_table, read_table
 
@@ -177,7 +178,7 @@ def read_vectors(
 
 
 def read_rows(path: Path, fixed: bool) -> pa.Table:
-    """The whole table; where lists of a fixed size are null, which Arrow does not read, as lists of any size."""
+    """The whole table; fixed-size lists as lists of any size where some are null, which Arrow cannot read."""
     try:
         return read_table(path)
     except UserError:
