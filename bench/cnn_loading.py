@@ -9,7 +9,6 @@ away from a training on one batch that is always there. The first two steps are 
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -30,6 +29,7 @@ from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.pixels import Pixels
 from pipeline.cnn.recipe import Recipe
 from pipeline.cnn.schedules import build_optimizer
+from pipeline.machine import available_cores
 
 OPERATIONS = [("flip", {}), ("colour", {}), ("affine", {})]
 BATCH, UNTIMED, LABELS = 32, 2, 81
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=["resnet18", "efficientnet_lite0", "dlib"])
     parser.add_argument("--native", action="store_true", help="and dlib at 150, FaceNet at 160 pixels")
     given = parser.parse_args()
-    print(f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads, batch {BATCH}")
+    print(f"{available_cores()} cores, {torch.get_num_threads()} threads, batch {BATCH}")
     print("| network | precision | images/s | without loading | waiting | loss of speed |")
     print("|---|---|---:|---:|---:|---:|")
     cases = [(name, given.size) for name in given.backbones]

@@ -24,7 +24,7 @@ from pipeline.encoders.base import Images, Vectors
 from pipeline.encoders.dlib_torch import build_dlib
 from pipeline.encoders.dlib_weights import FILE_NAME, SIZE
 from pipeline.encoders.torch_encoder import TorchEncoder
-from pipeline.encoders.weights import dlib_model
+from pipeline.installed import dlib_model
 
 
 @cache

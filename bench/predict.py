@@ -31,6 +31,7 @@ from pipeline.datasets.sample import render
 from pipeline.encoders import View
 from pipeline.faces.extract import Settings
 from pipeline.faces.pool import ordered_map
+from pipeline.machine import available_cores
 from pipeline.regression.members import Members
 from pipeline.regression.mlp import Layout
 from pipeline.regression.uncertainty import Method
@@ -40,7 +41,6 @@ from pipeline.serving.encoding import EncoderSettings
 from pipeline.serving.looking import Seen, look, make_looker
 from pipeline.serving.reference import Reference
 from pipeline.serving.rows import FACE, judge
-from pipeline.serving.run import cores
 from pipeline.serving.sources import walk
 from pipeline.tables import read_table
 
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--memory", type=int, nargs="*", default=[300, 1200])
     parser.add_argument("--bad", type=float, default=0.01)
-    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--task", nargs=3, metavar=("NAME", "PICTURES", "MODEL"), help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if wanted.task:

@@ -16,7 +16,6 @@ bit, those of plain PyTorch to four digits (it rounds elsewhere).
 
 import argparse
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from pipeline.machine import available_cores
 from pipeline.regression.material import Material
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.space import Candidate, Space
@@ -142,7 +142,7 @@ def main() -> None:
     single, same, _ = study(material, replace(plan, group=1))
     loop, again = one_after_the_other(by_fit_stack, material, plan, settings)
     plain, near = one_after_the_other(by_plain_torch, material, plan, settings)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     print(f"{cores} cores, {given.trials} trials x {given.seeds} seeds x {given.epochs} epochs, {hidden}\n")
     print(f"{'program':48s} {'trials/min':>10s} {'grouped is':>10s}")
     for name, seconds in (

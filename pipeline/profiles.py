@@ -14,7 +14,8 @@ from pipeline import params
 from pipeline.errors import UserError
 from pipeline.tables import atomic_file
 
-REPLACED = ("settings", "variants", "starts")
+REPLACED = ("settings", "variants", "starts", "loss_settings")
+STARTS_FROM = "starts_from"
 
 
 def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PARAMS) -> list[str]:
@@ -23,7 +24,8 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     Parameters
     ----------
     profile
-        A YAML file with any part of params.yaml's keys.
+        A YAML file with any part of params.yaml's keys. With the key `starts_from`, a profile in the same
+        folder, that one is merged first: what another profile set before does not stay.
     assignments
         `key.in.params=value` texts; the value is read as YAML.
     target
@@ -41,7 +43,8 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     """
     tree = params.read_yaml(target)
     before = flatten(params.plain(tree))
-    merge(tree, params.read_yaml(profile))
+    for layer in layers(profile):
+        merge(tree, layer)
     for assignment in assignments:
         merge(tree, parse_assignment(assignment))
     params.check(tree, profile)
@@ -62,6 +65,17 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
         for key in after | before
         if before.get(key) != after.get(key)
     ]
+
+
+def layers(profile: Path) -> list[dict[str, Any]]:
+    """A profile and, before it, the one that it starts from."""
+    overlay = params.read_yaml(profile)
+    base = overlay.pop(STARTS_FROM, None)
+    if base is None:
+        return [overlay]
+    if not isinstance(base, str):
+        raise UserError(f"{profile}: {STARTS_FROM} is {base!r}: name a profile in the same folder")
+    return [params.read_yaml(profile.parent / base), overlay]
 
 
 def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:

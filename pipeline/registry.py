@@ -35,11 +35,15 @@ class Registry(Generic[T]):
         """Every registered name, in the order of registration."""
         return tuple(self.places)
 
-    def factory(self, name: str) -> Callable[..., T]:
-        """The class or function behind a name, imported now."""
+    def known(self, name: str) -> str:
+        """The name itself, if something is registered under it; nothing is imported."""
         if name not in self.places:
             raise UserError(f"unknown {self.kind} {name!r}: choose one of {', '.join(self.places)}")
-        module, _, attribute = self.places[name].partition(":")
+        return name
+
+    def factory(self, name: str) -> Callable[..., T]:
+        """The class or function behind a name, imported now."""
+        module, _, attribute = self.places[self.known(name)].partition(":")
         factory: Callable[..., T] = getattr(import_module(module), attribute)
         return factory
 

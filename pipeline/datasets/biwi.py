@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Record, build_manifest, number, reject
 from pipeline.datasets.pose import LIMIT, Angle, check_angle, pose_record
-from pipeline.datasets.sources import Unusable, contents, pictures
+from pipeline.datasets.sources import contents, pictures
+from pipeline.opening import Unusable
 from pipeline.rejects import Rejects
 
 LARGEST = 64 << 10

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from pipeline.datasets.image_sets import ImageSet, Listed
 from pipeline.datasets.manifest import STAGE, shorten
-from pipeline.datasets.sources import PICTURE_SUFFIXES, pictures, printable, walk
+from pipeline.datasets.sources import PICTURE_SUFFIXES, pictures, walk
 from pipeline.errors import UserError
+from pipeline.opening import printable
 from pipeline.rejects import Rejects
 
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from pipeline.datasets.manifest import Record, build_manifest, shorten
-from pipeline.datasets.sources import pictures, printable
+from pipeline.datasets.sources import pictures
+from pipeline.opening import printable
 from pipeline.rejects import Rejects
 
 # A letter tells several pictures of one subject at one age apart.

@@ -18,8 +18,8 @@ from sklearn.model_selection import train_test_split
 
 from pipeline.datasets import LeftOutWarning
 from pipeline.datasets.manifest import STAGE
-from pipeline.datasets.sources import Unusable, open_inside, printable
 from pipeline.errors import UserError
+from pipeline.opening import Unusable, open_inside, printable
 from pipeline.registry import Registry
 from pipeline.rejects import Rejects
 from pipeline.seeds import derive_seed
@@ -149,7 +149,7 @@ def decode(base: str, path: str, size: int, colour: bool) -> npt.NDArray[np.uint
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
-                    raise Unusable("too_large", f"it has {picture.width} x {picture.height} pixels")
+                    raise Unusable("too_many_pixels", f"it has {picture.width} x {picture.height} pixels")
                 converted = picture.convert("RGB" if colour else "L")
         except (
             OSError,

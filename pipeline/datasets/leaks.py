@@ -1,5 +1,6 @@
 """Near-duplicates on both sides of a split: the same picture under two names."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import UserError
+from pipeline.progress import track
 
 DEFAULT_THRESHOLD = 0.9
 MOST_PAIRS = 1_000_000
@@ -32,8 +34,12 @@ def leaks(
     *,
     centre: bool = True,
     block: int = 2048,
+    widths: Sequence[int] = (),
 ) -> pa.Table:
     """Pairs of faces in different splits whose vectors are nearly alike.
+
+    With several encoders a pair must be alike to each of them: in the whole vector the encoder with the
+    longest vectors would decide alone.
 
     Parameters
     ----------
@@ -53,12 +59,14 @@ def leaks(
         leaves no room for a threshold that also holds for the next encoder.
     block
         Rows compared at a time; memory is of the order of block x (block + D) numbers.
+    widths
+        How wide each encoder's part of the vectors is, together D; by default there is one.
 
     Returns
     -------
     pyarrow.Table
-        face_id_a, split_a, face_id_b, split_b, cosine (to six digits); a is the smaller face_id; most alike
-        first.
+        face_id_a, split_a, face_id_b, split_b, cosine (to six digits, the smallest over the encoders); a is
+        the smaller face_id; most alike first.
 
     Raises
     ------
@@ -77,24 +85,31 @@ def leaks(
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if bad.size:
         raise UserError(f"the vector of face {face_ids[bad[0]]} is not finite: run embed again")
-    units = unit_vectors(vectors, centre)
-    kinds = sorted(set(splits))
-    rows_of = {kind: np.flatnonzero(np.array(splits) == kind) for kind in kinds}
+    parts = np.split(vectors, np.cumsum(widths or [vectors.shape[1]])[:-1], axis=1)
+    units = [unit_vectors(part, centre) for part in parts]
+    rows_of = {kind: np.flatnonzero(np.array(splits) == kind) for kind in sorted(set(splits))}
+    pairs = [
+        (first, second)
+        for one, other in itertools.combinations(rows_of.values(), 2)
+        for first in blocks(one, block)
+        for second in blocks(other, block)
+    ]
     found: list[tuple[float, str, str, str, str]] = []
-    for first_kind, second_kind in [(a, b) for i, a in enumerate(kinds) for b in kinds[i + 1 :]]:
-        for first in blocks(rows_of[first_kind], block):
-            for second in blocks(rows_of[second_kind], block):
-                near = np.argwhere(units[first] @ units[second].T >= threshold - SLACK)
-                if len(found) + len(near) > MOST_PAIRS:
-                    many = f"more than {MOST_PAIRS} pairs of faces have a cosine of {threshold:g}"
-                    raise UserError(f"{many}: raise the threshold")
-                a, b = first[near[:, 0]], second[near[:, 1]]
-                cosines = np.einsum("nd,nd->n", units[a].astype(np.float64), units[b].astype(np.float64))
-                for pair, cosine in zip(zip(a, b, strict=True), cosines, strict=True):
-                    if cosine >= threshold:
-                        i, j = sorted(pair, key=face_ids.__getitem__)
-                        row = (face_ids[i], splits[i], face_ids[j], splits[j])
-                        found.append((round(float(cosine), 6), *row))
+    for first, second in track(pairs, "looking for near-duplicates", len(pairs)):
+        alike = units[0][first] @ units[0][second].T >= threshold - SLACK
+        for unit in units[1:]:
+            alike &= unit[first] @ unit[second].T >= threshold - SLACK
+        near = np.argwhere(alike)
+        if len(found) + len(near) > MOST_PAIRS:
+            many = f"more than {MOST_PAIRS} pairs of faces have a cosine of {threshold:g}"
+            raise UserError(f"{many}: raise the threshold")
+        a, b = first[near[:, 0]], second[near[:, 1]]
+        cosines = np.min([exact_cosines(unit[a], unit[b]) for unit in units], axis=0)
+        for pair, cosine in zip(zip(a, b, strict=True), cosines, strict=True):
+            if cosine >= threshold:
+                i, j = sorted(pair, key=face_ids.__getitem__)
+                row = (face_ids[i], splits[i], face_ids[j], splits[j])
+                found.append((round(float(cosine), 6), *row))
     found.sort(key=lambda pair: (-pair[0], *pair[1:]))
     columns = [[pair[k] for pair in found] for k in (1, 2, 3, 4, 0)]
     return pa.table(columns, schema=SCHEMA)
@@ -112,6 +127,12 @@ def unit_vectors(vectors: npt.NDArray[np.float32], centre: bool) -> npt.NDArray[
     lengths = np.linalg.norm(units, axis=1, keepdims=True)
     units /= np.where(lengths > 0, lengths, np.float32(1))
     return units
+
+
+def exact_cosines(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The cosines of unit vectors, (N, D) each, row by row in float64."""
+    cosines: npt.NDArray[np.float64] = np.einsum("nd,nd->n", a.astype(np.float64), b.astype(np.float64))
+    return cosines
 
 
 def blocks(rows: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.datasets.sources import Unusable, digest, is_unicode, printable
+from pipeline.datasets.sources import digest
 from pipeline.errors import UserError
+from pipeline.opening import Unusable, is_unicode, printable
 from pipeline.progress import track
 from pipeline.rejects import Rejects
 from pipeline.tables import vector_type
@@ -268,9 +269,8 @@ def within(table: pa.Table, lowest: float | None, highest: float | None, rejects
     low = -math.inf if lowest is None else lowest
     high = math.inf if highest is None else highest
     keep = [low <= target <= high for target in table["target"].to_pylist()]
-    for row in (
-        table.select(["face_id", "path", "target"]).filter(pa.array([not k for k in keep])).to_pylist()
-    ):
+    outside = table.filter(pa.array([not inside for inside in keep], pa.bool_()))
+    for row in outside.select(["face_id", "path", "target"]).to_pylist():
         rejects.add(
             stage=STAGE,
             reason="target_out_of_range",

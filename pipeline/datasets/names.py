@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
 from pipeline.datasets.manifest import Record, shorten
-from pipeline.datasets.sources import pictures, printable
+from pipeline.datasets.sources import pictures
+from pipeline.opening import printable
 from pipeline.rejects import Rejects
 
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from pipeline.datasets.manifest import Record, build_manifest, reject
 from pipeline.datasets.matfile import MatFileError, read_variables
-from pipeline.datasets.sources import Unusable, contents, pictures
+from pipeline.datasets.sources import contents, pictures
 from pipeline.errors import UserError
+from pipeline.opening import Unusable
 from pipeline.progress import track
 from pipeline.rejects import Rejects
 

@@ -1,107 +1,22 @@
-"""Opening other people's files: inside the root, regular, readable, never changed, never waited for."""
+"""What lies below a data set's root: its files listed, hashed and read, each opened with care."""
 
-import errno
 import hashlib
-import io
 import os
-import stat
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UserError
+from pipeline.opening import Unusable, is_unicode, open_inside, printable
 from pipeline.rejects import Rejects
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
 
-class Unusable(Exception):
-    """A file that cannot be taken: `reason` is a short word to count by, the message a phrase to read."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
-def printable(text: str) -> str:
-    r"""Text as it can be stored and shown: what is not Unicode as `\x..`, control characters escaped.
-
-    Examples
-    --------
-    >>> printable("caf\udce9\n.jpg")
-    'caf\\xe9\\n.jpg'
-    """
-    data = text.encode("utf-8", "surrogateescape" if is_decoded_bytes(text) else "replace")
-    shown = data.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
-
-
-def is_decoded_bytes(text: str) -> bool:
-    """Whether text's surrogates, if any, stand for bytes of a file name that is not UTF-8."""
-    return all(not 0xD800 <= ord(char) <= 0xDFFF or 0xDC80 <= ord(char) <= 0xDCFF for char in text)
-
-
-def is_unicode(text: str) -> bool:
-    """Whether text can be written as UTF-8, as every text column must."""
-    return not any(0xD800 <= ord(char) <= 0xDFFF for char in text)
-
-
-def open_inside(root: str, path: str) -> io.BufferedReader:
-    """Open a file below a root for reading, without following it out of the root or waiting for it.
-
-    Parameters
-    ----------
-    root
-        The root with its own symlinks resolved (`os.path.realpath`).
-    path
-        Relative to the root, with forward slashes.
-
-    Raises
-    ------
-    Unusable
-        `bad_path`, `outside_root`, `missing_file`, `dangling_symlink`, `not_a_file`, `unreadable` or
-        `empty_file`.
-    """
-    if not path or "\0" in path:
-        raise Unusable("bad_path", "the path is empty or holds a NUL byte")
-    if not is_unicode(path):
-        raise Unusable("bad_path", "the path is not valid UTF-8: rename the file")
-    if path.startswith("/"):
-        raise Unusable("outside_root", "the path is absolute: write it relative to the root")
-    if ".." in PurePosixPath(path).parts:
-        raise Unusable("outside_root", "the path contains '..': write it relative to the root")
-    full = os.path.join(root, path)  # noqa: PTH118 - thousands of times a second
-    resolved = os.path.realpath(full)
-    if os.path.commonpath([root, resolved]) != root:
-        raise Unusable("outside_root", "a symlink leads out of the root")
-    try:
-        # The type is asked before opening (opening a device may act on it) and again after (it may have
-        # been exchanged); non-blocking, because a pipe without a writer would never open.
-        if not stat.S_ISREG(os.stat(full).st_mode):  # noqa: PTH116
-            raise Unusable("not_a_file", "a folder, pipe, socket or device, not a file")
-        file = open(  # noqa: SIM115 - the caller closes it
-            full, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
-        )
-    except OSError as error:
-        raise Unusable(*why_unreadable(full, error)) from error
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-        file.close()
-        raise Unusable("empty_file", "the file has no bytes")
-    return file
-
-
-def why_unreadable(full: str, error: OSError) -> tuple[str, str]:
-    """A reason and a phrase for a file that would not open."""
-    if os.path.islink(full) and error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):  # noqa: PTH114 - is_symlink raises where this is False
-        return "dangling_symlink", "a symlink to nothing"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return "missing_file", "there is no such file"
-    return "unreadable", f"cannot be read ({error.strerror or type(error).__name__})"
-
-
 def digest(root: str, path: str) -> str:
     """The sha256 of a file's bytes, hex, read in pieces; raises `Unusable` like `open_inside`."""
+    if not is_unicode(path):
+        raise Unusable("bad_path", "the path is not valid UTF-8: rename the file")
     with open_inside(root, path) as file:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -117,7 +32,7 @@ def contents(root: str, path: str, most: int) -> bytes:
         except OSError as error:
             raise Unusable("unreadable", f"reading failed ({error.strerror})") from error
     if len(data) > most:
-        raise Unusable("too_large", f"a file with labels of more than {most // 2**20} MiB")
+        raise Unusable("too_many_bytes", f"a file with labels of more than {most // 2**20} MiB")
     return data
 
 

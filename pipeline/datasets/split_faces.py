@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.bins import bin_name, bin_of
 from pipeline.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -53,23 +54,14 @@ def describe(manifest: pa.Table, bin_width: float | None, binned: bool = True) -
     numbers = {owner: number for number, owner in enumerate(sorted(set(owners)))}
     subjects = np.array([numbers[owner] for owner in owners], dtype=np.int64)
     targets = manifest["target"].to_numpy()[order].astype(np.float64)
-    classes = targets
-    if bin_width is not None:
-        # The little extra puts 0.3 / 0.1 = 2.9999999999999996 where it belongs.
-        classes = np.floor(targets / bin_width + 1e-9)
-    elif binned and (targets != np.floor(targets)).any():
+    if bin_width is None and binned and (targets != np.floor(targets)).any():
         odd = int(np.flatnonzero(targets != np.floor(targets))[0])
         raise UserError(
             f"the target of face {ids[odd]} is {targets[odd]:g}, not a whole number: set split.bin_width"
         )
-    values, bins = np.unique(classes, return_inverse=True)
-    names = [f"{value:g}" if bin_width is None else bin_name(value, bin_width) for value in values]
+    values, bins = np.unique(bin_of(targets, bin_width), return_inverse=True)
+    names = [bin_name(value, bin_width) for value in values]
     return Faces(ids, subjects, any(name is not None for name in named), bins.astype(np.int64), names)
-
-
-def bin_name(index: float, width: float) -> str:
-    """A bin by its limits."""
-    return f"[{index * width:g}, {(index + 1) * width:g})"
 
 
 def list_classes(faces: Faces, bins: Integers, totals: Integers, most: int = 10) -> str:

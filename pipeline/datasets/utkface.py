@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from pipeline.datasets.manifest import Record, build_manifest, shorten
-from pipeline.datasets.sources import pictures, printable
+from pipeline.datasets.sources import pictures
+from pipeline.opening import printable
 from pipeline.rejects import Rejects
 
 GENDER = {"0": "male", "1": "female"}

@@ -1,6 +1,8 @@
 """Sets of ready-made vectors: they skip the picture stages and go straight to the split."""
 
 import hashlib
+import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.datasets.manifest import (
     Face,
@@ -20,11 +23,14 @@ from pipeline.datasets.manifest import (
     settle,
     to_table,
 )
-from pipeline.datasets.sources import printable, source_files
+from pipeline.datasets.sources import source_files
 from pipeline.errors import UserError
+from pipeline.opening import printable
 from pipeline.rejects import Rejects
 from pipeline.tables import open_table, read_table
 
+# After a Parquet footer come its length in four bytes, and four letters.
+FOOTER_END = 8
 Vector = npt.NDArray[np.float32]
 
 
@@ -153,7 +159,7 @@ def read_vectors(
         used = {id_column, target_column, vector_column, paths, subjects, "dataset"}
         kept = [name for name in schema.names if name not in used] if groups is None else list(groups)
         check_groups(kept)
-        table = read_table(file)
+        table = read_rows(file, pa.types.is_fixed_size_list(kind))
         vectors = rows_of_vectors(table[vector_column])
         for index, row in enumerate(table.drop_columns([vector_column]).to_pylist()):
             record = Record(
@@ -169,6 +175,33 @@ def read_vectors(
             else:
                 records.append(VectorRecord(record, vectors[index], printable(str(key))))
     return build_vector_manifest(records, "vectors", rejects, width)
+
+
+def read_rows(path: Path, fixed: bool) -> pa.Table:
+    """The whole table; fixed-size lists as lists of any size where some are null, which Arrow cannot read."""
+    try:
+        return read_table(path)
+    except UserError:
+        if not fixed:
+            raise
+        try:
+            return as_lists(path)
+        except (pa.ArrowException, OSError):  # it is damaged indeed
+            pass
+        raise
+
+
+def as_lists(path: Path) -> pa.Table:
+    """A Parquet file with the types that Parquet itself knows: its lists may be null, and of any size."""
+    with path.open("rb") as file:
+        file.seek(-FOOTER_END, os.SEEK_END)
+        size = int.from_bytes(file.read(4), "little")
+        file.seek(-FOOTER_END - size, os.SEEK_END)
+        footer = file.read()
+    # Under another name, nobody finds what Arrow noted of its own types.
+    renamed = footer.replace(b"ARROW:schema", b"_RROW:schema")
+    metadata = pq.read_metadata(io.BytesIO(b"PAR1" + renamed))
+    return pq.ParquetFile(path, metadata=metadata, page_checksum_verification=True).read()
 
 
 def is_vector_type(kind: pa.DataType) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.bins import bin_name
 from pipeline.encoders.augmenting import Kept, Tally
 from pipeline.encoders.table import with_vectors
 from pipeline.tables import ROW_GROUP_ROWS, vector_type
@@ -33,7 +34,6 @@ def augmented_blocks(
 ) -> Iterator[pa.Table]:
     """Kept pictures as rows that inherit target, split and groups from their parents, a block at a time."""
     row_of = {face: row for row, face in enumerate(parents["face_id"].to_pylist())}
-    no_image = np.empty((0, 0, 3), np.uint8)
     waiting: list[Kept] = []
 
     def block() -> pa.Table:
@@ -45,7 +45,7 @@ def augmented_blocks(
         return with_vectors(inherited, np.stack([one.vector for one in waiting])).cast(schema)
 
     for face in kept:
-        waiting += [replace(one, image=no_image) for one in face]  # a block of pictures would be a gigabyte
+        waiting += [replace(one, image=None) for one in face]  # a block of pictures would be a gigabyte
         if len(waiting) >= ROW_GROUP_ROWS:
             yield block()
             waiting = []
@@ -92,9 +92,13 @@ def calibration_table(
 
 
 def balance_table(
-    bins: npt.NDArray[np.int64], face_ids: Sequence[str], slots: npt.NDArray[np.int64], tally: Tally
+    bins: npt.NDArray[np.int64],
+    face_ids: Sequence[str],
+    slots: npt.NDArray[np.int64],
+    tally: Tally,
+    bin_width: float | None = None,
 ) -> pa.Table:
-    """By age: originals, augmented pictures, how many could not be filled, and the total."""
+    """By age, or by bin with its limits: originals, augmented pictures, what could not be filled, total."""
     unfilled = np.array([tally.unfilled[face] for face in face_ids], dtype=np.int64)
     rows = []
     for one in np.unique(bins):
@@ -105,6 +109,7 @@ def balance_table(
         rows.append(
             {
                 "bin": int(one),
+                "limits": bin_name(int(one), bin_width),
                 "originals": originals,
                 "augmented": augmented,
                 "unfilled": missing,

@@ -6,6 +6,7 @@ they finish changes a byte of the result.
 """
 
 import hashlib
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -13,50 +14,22 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.encoders.base import Images, Landmarks, Vectors
+from pipeline.encoders.similarity import cosine
 from pipeline.encoders.stored import StoredEncoders
 
-# Faces whose pictures are being drawn or encoded, and pictures encoded together.
+# Faces whose pictures are being drawn or encoded, pictures encoded together, and pictures drawn together.
 WINDOW = 128
 GROUP = 128
+PIECE = 32
+# Pictures that are being drawn, or wait: 768 of 224 x 224 are 115 MB, however many each face wants.
+UNDER_WAY = 6 * GROUP
 # Groups of pictures that wait for the encoder.
 AHEAD = 2
 
 How = TypeVar("How")
 Draw = Callable[[Images, Landmarks, Sequence[tuple[How, int]]], tuple[Images, Landmarks]]
-
-
-def cosine(a: Vectors, b: Vectors) -> npt.NDArray[np.float64]:
-    """The cosine similarity of vectors, row by row: a.b / (|a| |b|).
-
-    Source: Anda et al., Vec2UAge, equation 1. The vectors are taken raw, as the encoder gives them. The
-    paper adds that components cannot be negative and the angle is therefore at most 90 degrees. That does
-    not hold for these encoders: components of FaceNet's and dlib's vectors have either sign, so that the
-    similarity may be anything from -1 to 1 (EfficientNet-Lite0's averages of ReLU6 outputs are never
-    negative).
-
-    Parameters
-    ----------
-    a, b
-        (N, D).
-
-    Returns
-    -------
-    ndarray
-        (N,) between -1 and 1.
-
-    Examples
-    --------
-    >>> cosine(np.array([[1, 0], [2, 0]]), np.array([[-3, 0], [1, 1]])).round(4).tolist()
-    [-1.0, 0.7071]
-    """
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    similarity: npt.NDArray[np.float64] = (x * y).sum(axis=1) / np.sqrt(
-        (x * x).sum(axis=1) * (y * y).sum(axis=1)
-    )
-    return similarity
 
 
 @dataclass(frozen=True)
@@ -89,12 +62,15 @@ class Face(Generic[How]):
 
 @dataclass(frozen=True)
 class Kept:
-    """An augmented picture that passed: its key, its parent, what was done, and what came out."""
+    """An augmented picture that passed: its key, its parent, what was done, and what came out.
+
+    `image` is None unless pictures were asked for.
+    """
 
     key: str
     parent_id: str
     operation: str
-    image: Images
+    image: Images | None
     landmarks: Landmarks
     vector: Vectors
     similarity: float
@@ -111,8 +87,11 @@ class Tally:
 
 @dataclass
 class _Work(Generic[How]):
+    """A face, the slots to draw in the next round, and how many of this round are still under way."""
+
     face: Face[How]
     pending: list[int]
+    unsettled: int = 0
     tried: int = 0
     kept: dict[int, Kept] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
@@ -120,9 +99,10 @@ class _Work(Generic[How]):
 
 @dataclass(frozen=True)
 class _Drawing(Generic[How]):
-    """A face's pictures on their way: the operations' names, and pictures and landmarks once drawn."""
+    """Pictures of a face on their way: slots, operations' names, and pictures and landmarks once drawn."""
 
     work: _Work[How]
+    slots: list[int]
     names: list[str]
     drawn: Future[tuple[Images, Landmarks]]
 
@@ -149,13 +129,14 @@ def augment_faces(
     max_similarity: float,
     max_tries: int,
     tally: Tally,
+    keep_images: bool = False,
 ) -> Iterator[list[Kept]]:
     """Draw, encode and filter; yield each face's kept pictures, in the order of the faces.
 
     Parameters
     ----------
     faces
-        Consumed as the work goes on: at most `WINDOW` are held at once.
+        Consumed as the work goes on: at most `WINDOW` are held at once, and `UNDER_WAY` of their pictures.
     draw
         Makes pictures, (k, H, W, 3), and their landmarks, (k, 5, 2), of one crop and k ways with their
         seeds; runs in the workers.
@@ -164,31 +145,51 @@ def augment_faces(
     workers
         Where pictures are drawn.
     min_similarity, max_similarity
-        Below, the face is lost (`too_different`); above, nothing was learnt (`too_similar`).
+        Below, the face is lost (`too_different`); above, nothing was learnt (`too_similar`). A vector of
+        zeros has no similarity and is never kept (`no_direction`).
     max_tries
         How often a rejected picture is drawn again, the first time included.
     tally
         Counts what happens; `unfilled` has the slots that stay empty, by face_id.
+    keep_images
+        Give the kept pictures beside their vectors. They are held until every earlier face is finished, so
+        that fewer faces are begun.
     """
+    waiting: deque[tuple[_Work[How], list[int]]] = deque()
     queue: deque[_Drawing[How]] = deque()
     prepared: deque[Future[_Group[How]]] = deque()
     order: deque[_Work[How]] = deque()
     done: set[int] = set()
     source = iter(faces)
+    under_way = 0
 
-    def submit(work: _Work[How]) -> None:
-        attempts = [work.face.attempt(slot, work.tried) for slot in work.pending]
-        ways = [(how, seed) for _, how, seed in attempts]
-        names = [name for name, _, _ in attempts]
-        queue.append(_Drawing(work, names, workers.submit(draw, work.face.image, work.face.landmarks, ways)))
+    def begin_round(work: _Work[How]) -> None:
+        slots, work.pending = work.pending, []
+        work.unsettled = len(slots)
+        waiting.extend((work, slots[first : first + PIECE]) for first in range(0, len(slots), PIECE))
 
-    def admit() -> None:
-        while len(order) < WINDOW and (face := next(source, None)) is not None:
-            work = _Work(face, list(range(face.slots)))
-            order.append(work)
-            submit(work)
+    def admit() -> bool:
+        held = sum(len(work.kept) for work in order) if keep_images else 0
+        if len(order) >= WINDOW or held >= UNDER_WAY or (face := next(source, None)) is None:
+            return False
+        work = _Work(face, list(range(face.slots)))
+        order.append(work)
+        begin_round(work)
+        return True
 
-    admit()
+    def submit() -> None:
+        nonlocal under_way
+        while under_way < UNDER_WAY and (waiting or admit()):
+            work, slots = waiting.popleft()
+            attempts = [work.face.attempt(slot, work.tried) for slot in slots]
+            ways = [(how, seed) for _, how, seed in attempts]
+            names = [name for name, _, _ in attempts]
+            queue.append(
+                _Drawing(work, slots, names, workers.submit(draw, work.face.image, work.face.landmarks, ways))
+            )
+            under_way += len(slots)
+
+    submit()
     with ThreadPoolExecutor(1) as ahead:
         while queue or prepared:
             while queue and len(prepared) < AHEAD:
@@ -196,17 +197,19 @@ def augment_faces(
             group = prepared.popleft().result()
             if queue:  # waits for drawings and hashes them while this thread encodes
                 prepared.append(ahead.submit(_prepare, _next_group(queue)))
-            for work in _settle(group, vectors, (min_similarity, max_similarity), tally):
+            for work in _settle(group, vectors, (min_similarity, max_similarity), tally, keep_images):
                 if work.pending and work.tried < max_tries:
-                    submit(work)
+                    begin_round(work)
                 else:
                     tally.unfilled[work.face.face_id] += len(work.pending)
                     done.add(id(work))
+            under_way -= sum(len(drawing.slots) for drawing in group.drawings)
+            submit()
             while order and id(order[0]) in done:
                 work = order.popleft()
                 done.discard(id(work))
                 yield [work.kept[slot] for slot in sorted(work.kept)]
-            admit()
+            submit()
 
 
 def _next_group(queue: deque[_Drawing[How]]) -> list[_Drawing[How]]:
@@ -233,32 +236,36 @@ def _prepare(drawings: Sequence[_Drawing[How]]) -> _Group[How]:
 
 
 def _settle(
-    group: _Group[How], vectors: StoredEncoders, limits: tuple[float, float], tally: Tally
+    group: _Group[How], vectors: StoredEncoders, limits: tuple[float, float], tally: Tally, keep_images: bool
 ) -> Iterator[_Work[How]]:
-    """Encode a group's pictures and decide on each; yield its faces with what is still pending."""
+    """Encode a group's pictures and decide on each; yield the faces whose round is over."""
     found_vectors = vectors(group.different, group.pixels, group.landmarks)
     encoded = dict(zip(group.different, found_vectors, strict=True))
     for drawing, (images, landmarks), keys in zip(group.drawings, group.drawn, group.keys, strict=True):
         work = drawing.work
         found = np.stack([encoded[key] for key in keys])
-        similarities = cosine(np.broadcast_to(work.face.vector, found.shape), found)
-        still_pending = []
-        columns = (work.pending, drawing.names, images, landmarks, keys, found, similarities.tolist())
+        similarities = cosine(np.broadcast_to(work.face.vector, found.shape), found, vectors.widths)
+        columns = (drawing.slots, drawing.names, images, landmarks, keys, found, similarities.tolist())
         for slot, operation, image, points, key, vector, similarity in zip(*columns, strict=True):
             reason = _reason(similarity, limits, key in work.keys)
             if reason:
                 tally.rejected[operation, reason] += 1
-                still_pending.append(slot)
+                work.pending.append(slot)
             else:
                 tally.kept[operation] += 1
                 work.keys.add(key)
-                work.kept[slot] = Kept(key, work.face.face_id, operation, image, points, vector, similarity)
-        work.pending = still_pending
-        work.tried += 1
-        yield work
+                # A copy: a view would hold on to all pictures that were drawn with it.
+                picture = image.copy() if keep_images else None
+                work.kept[slot] = Kept(key, work.face.face_id, operation, picture, points, vector, similarity)
+        work.unsettled -= len(drawing.slots)
+        if not work.unsettled:
+            work.tried += 1
+            yield work
 
 
 def _reason(similarity: float, limits: tuple[float, float], repeated: bool) -> str:
+    if math.isnan(similarity):
+        return "no_direction"
     if repeated:
         return "repeated"
     if similarity < limits[0]:

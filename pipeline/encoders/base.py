@@ -140,3 +140,23 @@ def combine(arrays: Mapping[str, Sequence[Vectors]], how: Combine) -> Vectors:
     for group in arrays.values():
         parts += [np.mean(group, axis=0, dtype=np.float32)] if how == "average" else group
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def widths(encoders: Sequence[Encoder], how: Combine) -> list[int]:
+    """How wide each encoder's part of a joined vector is, in the order in which `combine` joins them.
+
+    What compares faces compares these parts one by one: in the whole vector the encoder with the longest
+    vectors (EfficientNet-Lite0's are ten times as long as dlib's) would decide alone.
+
+    Parameters
+    ----------
+    encoders
+        Encoders and views, as for `combine`.
+    how
+        As for `combine`.
+    """
+    found: dict[str, int] = {}
+    for encoder in encoders:
+        views_before = 0 if how == "average" else found.get(encoder.name, 0)
+        found[encoder.name] = views_before + encoder.dim
+    return list(found.values())

@@ -7,11 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.dlib_format import MIRRORED_LANDMARKS
-from pipeline.encoders.weights import dlib_model
+from pipeline.installed import LANDMARK_MODEL, dlib_model
 
 SIZE = 150
 DEFAULT_PADDING = 0.25
-LANDMARK_MODEL = "shape_predictor_5_face_landmarks.dat"
 
 # The mean face that dlib::get_face_chip_details aligns five landmarks to, as fractions of the unpadded chip:
 # outer and inner corner of the eye on the picture's right, the same on its left, base of the nose.

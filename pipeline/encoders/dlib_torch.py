@@ -12,8 +12,9 @@ from pipeline.encoders.dlib_resnet import DlibResNet, load_dlib_weights
 from pipeline.encoders.dlib_weights import FILE_NAME, SHA256, VECTOR
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder
-from pipeline.encoders.weights import dlib_model, verified_sha256
+from pipeline.encoders.weights import verified_sha256
 from pipeline.errors import UserError
+from pipeline.installed import dlib_model
 
 
 def build_dlib(

@@ -23,7 +23,7 @@ from pipeline.dlib_format import (
     real,
     text,
 )
-from pipeline.encoders.weights import dlib_model
+from pipeline.installed import dlib_model
 
 FILE_NAME = "dlib_face_recognition_resnet_model_v1.dat"
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"

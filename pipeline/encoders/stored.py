@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.encoders.base import Combine, Encoder, Images, Landmarks, Vectors, combine
+from pipeline.encoders.base import Combine, Encoder, Images, Landmarks, Vectors, combine, widths
 from pipeline.encoders.store import VectorStore
 
 
@@ -26,6 +26,7 @@ class StoredEncoders:
         self.encoders = list(encoders)
         self.stores = [VectorStore(store_root, e.fingerprint, e.dim) for e in self.encoders]
         self.how = how
+        self.widths = widths(self.encoders, how)
         self.encoded = 0
 
     def __call__(self, keys: Sequence[str], images: Images, landmarks: Landmarks | None = None) -> Vectors:

@@ -5,12 +5,12 @@ import hashlib
 import pickle
 import struct
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from pipeline.errors import UserError
+from pipeline.installed import dlib_model, package_file
 from pipeline.tables import first_line
 
 if TYPE_CHECKING:
@@ -48,37 +48,6 @@ FACENET = {
         "7a67afdbbc995fce5e10128675e318799a70698c2f433ba75dd7eb9a2f096e7d",
     ),
 }
-
-
-def package_file(package: str, relative: str, distribution: str) -> Path:
-    """Find a data file inside an installed package, which is located but never imported.
-
-    Parameters
-    ----------
-    package
-        The importable name. face_recognition_models cannot be imported without pkg_resources, which
-        modern setuptools no longer brings, so that the package is only looked up.
-    relative
-        The file's posix path inside the package.
-    distribution
-        What to name in `pip install`.
-
-    Raises
-    ------
-    UserError
-        When the package or the file is missing.
-    """
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / relative
-        if path.is_file():
-            return path
-    raise UserError(f"{relative} of the package {distribution} is missing: pip install {distribution}")
-
-
-def dlib_model(name: str) -> Path:
-    """Find one of dlib's models, by file name, in the package face-recognition-models."""
-    return package_file("face_recognition_models", f"models/{name}", "face-recognition-models")
 
 
 def dlib_network_file() -> Path:

@@ -16,6 +16,7 @@ from Augmentor import Operations as Library
 from PIL import Image
 
 from pipeline.errors import UserError
+from pipeline.faces.augmentation_settings import complete
 from pipeline.faces.places import Places
 from pipeline.seeds import derive_seed
 
@@ -24,32 +25,21 @@ Landmarks = npt.NDArray[np.float32]
 Factory = Callable[..., Library.Operation]
 
 
-def rotation(probability: float, max_left: float, max_right: float) -> Library.Operation:
-    """Turn by up to so many degrees either way, and zoom in until no corner is empty."""
-    return Library.RotateRange(probability, round(max_left), round(max_right))
-
-
-def distortion(probability: float, grid_width: int, grid_height: int, magnitude: int) -> Library.Operation:
-    """Bend the picture elastically on a grid of that many cells."""
-    return Library.Distort(probability, grid_width, grid_height, magnitude)
-
-
 def flip(probability: float) -> Library.Operation:
     """Swap left and right."""
     return Library.Flip(probability, "LEFT_RIGHT")
 
 
-# Name, the library's operation, and Table 1's settings. A single factor there is a range of one value here.
-FACTORIES: Mapping[str, tuple[Factory, Settings]] = MappingProxyType(
+FACTORIES: Mapping[str, Factory] = MappingProxyType(
     {
-        "flip": (flip, {}),
-        "brightness": (Library.RandomBrightness, {"min_factor": 2.0, "max_factor": 2.0}),
-        "rotation": (rotation, {"max_left": 25, "max_right": 25}),
-        "zoom": (Library.Zoom, {"min_factor": 2.0, "max_factor": 2.0}),
-        "distortion": (distortion, {"grid_width": 10, "grid_height": 10, "magnitude": 8}),
-        "colour": (Library.RandomColor, {"min_factor": 2.0, "max_factor": 2.0}),
-        "contrast": (Library.RandomContrast, {"min_factor": 5.0, "max_factor": 5.0}),
-        "erasing": (Library.RandomErasing, {"rectangle_area": 0.2}),
+        "flip": flip,
+        "brightness": Library.RandomBrightness,
+        "rotation": Library.RotateRange,
+        "zoom": Library.Zoom,
+        "distortion": Library.Distort,
+        "colour": Library.RandomColor,
+        "contrast": Library.RandomContrast,
+        "erasing": Library.RandomErasing,
     }
 )
 
@@ -89,7 +79,7 @@ class Operation:
     Raises
     ------
     UserError
-        For an unknown operation or setting, with what is allowed.
+        For an unknown operation or setting or a value out of range, with what is allowed.
 
     Examples
     --------
@@ -102,15 +92,7 @@ class Operation:
     settings: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name not in FACTORIES:
-            raise UserError(f"unknown augmentation {self.name!r}: choose one of {', '.join(FACTORIES)}")
-        allowed = FACTORIES[self.name][1]
-        unknown = [key for key in self.settings if key not in allowed]
-        if unknown:
-            raise UserError(
-                f"augmentation {self.name!r} has no setting {unknown[0]!r}: "
-                f"it takes {', '.join(allowed) or 'none'}"
-            )
+        complete(self.name, self.settings)
         if not 0 < self.probability <= 1:
             raise UserError(
                 f"augmentation {self.name!r} has the probability {self.probability}: "
@@ -120,7 +102,7 @@ class Operation:
     @property
     def complete_settings(self) -> dict[str, float]:
         """Table 1's settings with this operation's own over them."""
-        return {**FACTORIES[self.name][1], **self.settings}
+        return complete(self.name, self.settings)
 
     @property
     def label(self) -> str:
@@ -198,8 +180,8 @@ def augment_face(
         for operation in operations:
             # Drawn even where it is certain, so that a chain's later draws do not depend on the settings.
             if random.random() <= operation.probability:
-                factory, _ = FACTORIES[operation.name]
-                performer = factory(operation.probability, **operation.complete_settings)
+                settings = operation.complete_settings.values()  # named otherwise in the library
+                performer = FACTORIES[operation.name](operation.probability, *settings)
                 if operation.name in MOVING:
                     changed, places = performer.perform_operation([changed, places])
                 else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.bins import bin_of
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 
@@ -65,7 +66,7 @@ def plan(
     if bin_width is None and not np.array_equal(targets, np.round(targets)):
         odd = float(targets[targets != np.round(targets)][0])
         raise UserError(f"target {odd:g} is not a whole number: set split.bin_width to balance by intervals")
-    bins = np.floor(targets / (bin_width or 1)).astype(np.int64)
+    bins = bin_of(targets, bin_width).astype(np.int64)
     slots = np.zeros(len(targets), dtype=np.int64)
     for one in np.unique(bins):
         members = np.flatnonzero(bins == one)

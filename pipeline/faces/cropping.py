@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -27,12 +26,13 @@ from pipeline.faces import shards
 from pipeline.faces.extract import Rejection, Settings, make_worker
 from pipeline.faces.pool import Lost, ordered_map
 from pipeline.faces.quality import Thresholds
+from pipeline.machine import available_cores
 from pipeline.progress import bar
 from pipeline.rejects import Rejects
 from pipeline.tables import open_table, write_batches
 
 # Raise it when the same file and settings give other rows than before.
-CODE_VERSION = 3
+CODE_VERSION = 4
 PRODUCER = "vec2age crop"
 STAGE = "crop"
 SHARD_KEY = b"vec2age.shard"
@@ -44,8 +44,10 @@ TEMPORARY = re.compile(r"\.\d{5,}\.parquet\..*\.tmp")
 # Reasons that depend on more than a file's bytes and the settings: a later run must try these again.
 PASSING = frozenset(
     {
-        "missing",
+        "missing_file",
+        "dangling_symlink",
         "outside_root",
+        "bad_path",
         "not_a_file",
         "unreadable",
         "too_many_bytes",
@@ -145,7 +147,9 @@ def crop_faces(
         progress.advance(line, sum(len(block.tasks) for block in blocks if block.path in kept))
         tasks = (task for block in open_blocks for task in block.tasks)
         make = functools.partial(make_worker, root.absolute(), chosen)
-        with closing(ordered_map(make, tasks, workers=workers or _cores(), timeout=timeout)) as outcomes:
+        with closing(
+            ordered_map(make, tasks, workers=workers or available_cores(), timeout=timeout)
+        ) as outcomes:
             watched = _watched(outcomes, lambda: progress.advance(line))
             for block in open_blocks:
                 finished[block.path] = _write(block, islice(watched, len(block.tasks)), chosen)
@@ -289,8 +293,3 @@ def _watched(outcomes: Iterable[Outcome], step: Callable[[], None]) -> Iterator[
     for outcome in outcomes:
         step()
         yield outcome
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

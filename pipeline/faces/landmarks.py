@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.faces.detectors import Box, Pixels, model_file
+from pipeline.faces.detectors import Box, Pixels
+from pipeline.installed import LANDMARK_MODEL, dlib_model
 
 Points = npt.NDArray[np.float32]
 
@@ -46,4 +47,4 @@ def landmarks5(image: Pixels, box: Box) -> Points:
 def _predictor() -> Any:
     import dlib
 
-    return dlib.shape_predictor(str(model_file("shape_predictor_5_face_landmarks.dat")))
+    return dlib.shape_predictor(str(dlib_model(LANDMARK_MODEL)))

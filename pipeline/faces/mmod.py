@@ -122,8 +122,8 @@ def find(network: Mmod, image: Pixels) -> list[tuple[Box, float]]:
 
     Examples
     --------
-    >>> from pipeline.faces.detectors import model_file
-    >>> network = load_mmod(model_file("mmod_human_face_detector.dat"))
+    >>> from pipeline.installed import dlib_model
+    >>> network = load_mmod(dlib_model("mmod_human_face_detector.dat"))
     >>> find(network, np.zeros((80, 80, 3), dtype=np.uint8))
     []
     """

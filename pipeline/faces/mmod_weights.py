@@ -78,8 +78,8 @@ def read_mmod_weights(path: Path, *, sha256: str | None = SHA256) -> Weights:
 
     Examples
     --------
-    >>> from pipeline.faces.detectors import model_file
-    >>> read_mmod_weights(model_file(FILE_NAME))["conv2.weight"].shape
+    >>> from pipeline.installed import dlib_model
+    >>> read_mmod_weights(dlib_model(FILE_NAME))["conv2.weight"].shape
     (32, 16, 5, 5)
     """
     return _file().read(path, sha256=sha256)

@@ -4,13 +4,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params.fields import Degrees, Fraction, OpenFraction, Positive, Section
+from pipeline.faces.augmentation_settings import complete
+from pipeline.params.fields import (
+    Degrees,
+    Fraction,
+    OpenFraction,
+    Positive,
+    ReaderName,
+    Section,
+    as_value_error,
+)
 
 
 class Data(Section):
     """Which labelled faces: a reader, its root folder and the reader's own settings."""
 
-    name: str
+    name: ReaderName
     root: str
     settings: dict[str, Any]
 
@@ -137,6 +146,12 @@ class AugmentOperation(Section):
     probability: Annotated[float, Field(gt=0, le=1)] = 1.0
     settings: Annotated[dict[str, float], Field(default_factory=dict)]
 
+    @model_validator(mode="after")
+    def _the_operation_takes_these_settings(self) -> "AugmentOperation":
+        with as_value_error():
+            complete(self.name, self.settings)
+        return self
+
 
 class Augment(Section):
     """How the training split grows, and what keeps a picture out of it."""
@@ -147,7 +162,7 @@ class Augment(Section):
     min_similarity: Annotated[float, Field(ge=-1, le=1)]
     max_similarity: Annotated[float, Field(ge=-1, le=1)]
     max_tries: Positive
-    calibration_faces: Positive
+    calibration_faces: Annotated[int, Field(ge=0)]
     pictures: Annotated[str, Field(min_length=1)] | None
 
     @model_validator(mode="after")

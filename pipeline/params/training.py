@@ -8,6 +8,7 @@ from pipeline.params.fields import (
     AboveZero,
     Edges,
     Fraction,
+    LossName,
     OpenFraction,
     Positive,
     Section,
@@ -35,7 +36,7 @@ class FindLr(Section):
 class LossParams(Section):
     """A loss by name, and the settings that it takes."""
 
-    name: str
+    name: LossName
     settings: dict[str, Any]
 
 

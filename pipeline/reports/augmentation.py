@@ -31,7 +31,7 @@ def calibration(frame: pd.DataFrame) -> Table:
 def balance(frame: pd.DataFrame, target: str) -> Table:
     """How many training faces every age has, and how many could not be made."""
     columns = (
-        Column("bin", target, "d"),
+        Column("limits", target),
         Column("originals", "originals", ",d"),
         Column("augmented", "augmented", ",d"),
         Column("unfilled", "not filled", ",d"),
@@ -43,5 +43,5 @@ def balance(frame: pd.DataFrame, target: str) -> Table:
 
 
 def tables(measured: pd.DataFrame, ages: pd.DataFrame, target: str) -> list[Table]:
-    """Both tables; none where nothing was augmented."""
+    """Both tables; none where nothing was measured."""
     return [calibration(measured), balance(ages, target)] if len(measured) else []

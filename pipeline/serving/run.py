@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.faces.cropping import PASSING
+from pipeline.machine import available_cores
 from pipeline.progress import bar
 from pipeline.serving import outputs
 from pipeline.serving.bundle import Bundle, load
@@ -26,7 +26,7 @@ from pipeline.serving.stream import BLOCK_FILES, TIMEOUT, Block, blocks, predict
 from pipeline.tables import open_table, read_table, write_batches
 
 # Raise it when the same files and model give other rows than before.
-CODE_VERSION = 1
+CODE_VERSION = 2
 KEY = b"vec2age.part"
 PACKAGES = ("dlib-bin", "numpy", "pillow", "torch")
 DEFAULT_MODEL = Path("bundle")
@@ -62,7 +62,7 @@ def predict(
     """
     bundle = load(Path(model))
     bundle.place_of(level)
-    found = predicted(blocks(in_memory(images)), bundle, workers=workers or cores(), level=level)
+    found = predicted(blocks(in_memory(images)), bundle, workers=workers or available_cores(), level=level)
     return pa.concat_tables([SCHEMA.empty_table(), *(table for _, table in found)])
 
 
@@ -114,7 +114,7 @@ def predict_files(
     total = count(paths)
     parts = output.with_name(f"{output.name}.parts")
     work = Work(parts, bundle, level, overlay)
-    with bar() as progress, ThreadPoolExecutor(workers or cores()) as pool:
+    with bar() as progress, ThreadPoolExecutor(workers or available_cores()) as pool:
         line = progress.add_task("predicting", total=total)
 
         def step() -> None:
@@ -122,7 +122,7 @@ def predict_files(
 
         todo = work.unfinished(blocks(walk(paths), block_files), lambda files: progress.advance(line, files))
         for block, table in predicted(
-            todo, bundle, workers=workers or cores(), timeout=timeout, level=level, step=step
+            todo, bundle, workers=workers or available_cores(), timeout=timeout, level=level, step=step
         ):
             if overlay is not None:
                 draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
@@ -229,8 +229,3 @@ def check_apart(paths: Sequence[Path], written: Sequence[Path]) -> None:
                 path.is_dir() and target.resolve().is_relative_to(path.resolve())
             ):
                 raise UserError(f"{target} lies among the pictures of {path}: write to another place")
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

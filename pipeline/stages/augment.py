@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipeline.encoders.stored import StoredEncoders
 from pipeline.faces import shards
 from pipeline.faces.augmentation import TABLE_1, Attempts, Operation, draw
 from pipeline.faces.balance import chosen, plan
-from pipeline.faces.keeping import PictureShards, kept_in
+from pipeline.faces.keeping import PictureShards, check_folder, kept_in
 from pipeline.params import Params
 from pipeline.progress import track
 from pipeline.stages import files
@@ -31,6 +32,8 @@ Chains = list[tuple[Operation, ...]]
 def run(params: Params, workers: int) -> Summary:
     """Measure every operation, then draw, encode and filter until the ages are balanced."""
     wanted = params.augment
+    if wanted.pictures is not None:
+        check_folder(Path(wanted.pictures), files.TAKEN)
     schema = augmented_schema(open_table(files.FACES).schema_arrow)
     columns = [
         name for name in schema.names if name not in ("parent_id", "operation", "similarity", "vector")
@@ -38,83 +41,75 @@ def run(params: Params, workers: int) -> Summary:
     training = read_table(files.FACES, columns)
     training = training.filter(pc.equal(training["split"], "train"))
     face_ids = training["face_id"].to_pylist()
+    brought = ready_vectors() is not None
     owed = plan(
         face_ids,
         training["target"].to_numpy(),
-        wanted.target_per_age if ready_vectors() is None else 0,
+        0 if brought else wanted.target_per_age,
         seed=params.seed,
         bin_width=params.split.bin_width,
     )
-    slots = dict(zip(face_ids, owed.slots.tolist(), strict=True))
+    slots = {face: count for face, count in zip(face_ids, owed.slots.tolist(), strict=True) if count}
     operations = [Operation(**operation.model_dump()) for operation in wanted.operations]
-    alone: Chains = [(operation,) for operation in operations]
-    chains = alone if wanted.apply == "alone" else [tuple(operations)]
+    # Each is measured where it is applied: a picture that a probability left as it was would say nothing.
+    certain: Chains = [(replace(operation, probability=1.0),) for operation in operations]
+    chains = [(one,) for one in operations] if wanted.apply == "alone" else [tuple(operations)]
+    measured = dict.fromkeys(
+        [] if brought else chosen(face_ids, wanted.calibration_faces, params.seed), len(certain)
+    )
     tally = Tally()
     limits = (wanted.min_similarity, wanted.max_similarity)
     settings = {"augment": wanted.model_dump(exclude={"pictures"}), "seed": params.seed}
-    if not any(slots.values()):
-        write_batches([], files.AUGMENTED, schema, PRODUCER, settings)
-        write_table(calibration_table([], limits, TABLE_1), files.CALIBRATION, PRODUCER, settings)
-        write_table(balance_table(owed.bins, face_ids, owed.slots, tally), files.BALANCE, PRODUCER, settings)
-        return {"augmented": 0, "why": "every age has its faces, or the data set holds no pictures"}
-    encoders, sentences = settled_encoders(params)
-    vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-
-        def drawn(
-            wishes: dict[str, int], attempts: Callable[[str], Attempts], low: float, high: float, tries: int
-        ) -> Iterator[list[Kept]]:
-            faces = stream(wishes, vectors, attempts)
-            return augment_faces(
-                faces,
+    summary: Summary = {}
+    rows, calibration = 0, calibration_table([], limits, TABLE_1)
+    if slots or measured:
+        encoders, sentences = settled_encoders(params)
+        vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            unfiltered = augment_faces(
+                stream(measured, vectors, lambda face: Attempts(params.seed, face, certain, 1, in_turn=True)),
                 draw,
                 vectors,
                 pool,
-                min_similarity=low,
-                max_similarity=high,
-                max_tries=tries,
-                tally=tally,
+                min_similarity=-1.01,
+                max_similarity=1.01,
+                max_tries=1,
+                tally=Tally(),
             )
-
-        measured = dict.fromkeys(chosen(face_ids, wanted.calibration_faces, params.seed), len(alone))
-        calibration = calibration_table(
-            track(
-                drawn(
-                    measured, lambda face: Attempts(params.seed, face, alone, 1, in_turn=True), -1.01, 1.01, 1
-                ),
-                "measuring operations",
-                len(measured),
-            ),
-            limits,
-            TABLE_1,
-        )
-        tally = Tally()
-        wishes = {face: count for face, count in slots.items() if count}
-        kept = drawn(
-            wishes,
-            lambda face: Attempts(params.seed, face, chains, wanted.max_tries),
-            *limits,
-            wanted.max_tries,
-        )
-        with kept_in(None if wanted.pictures is None else Path(wanted.pictures), settings) as pictures:
-            shown = with_pictures(track(kept, "augmenting", len(wishes)), pictures)
-            blocks = augmented_blocks(shown, training, schema)
-            rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
-    vectors.compact()
-    balance = balance_table(owed.bins, face_ids, owed.slots, tally)
+            calibration = calibration_table(
+                track(unfiltered, "measuring operations", len(measured)), limits, TABLE_1
+            )
+            kept = augment_faces(
+                stream(slots, vectors, lambda face: Attempts(params.seed, face, chains, wanted.max_tries)),
+                draw,
+                vectors,
+                pool,
+                min_similarity=wanted.min_similarity,
+                max_similarity=wanted.max_similarity,
+                max_tries=wanted.max_tries,
+                tally=tally,
+                keep_images=wanted.pictures is not None,
+            )
+            with kept_in(None if wanted.pictures is None else Path(wanted.pictures), settings) as pictures:
+                shown = with_pictures(track(kept, "augmenting", len(slots)), pictures)
+                blocks = augmented_blocks(shown, training, schema)
+                rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
+        vectors.compact()
+        summary = {"newly encoded": vectors.encoded, "precision": " ".join(sentences)}
+    else:
+        write_batches([], files.AUGMENTED, schema, PRODUCER, settings)
+    balance = balance_table(owed.bins, face_ids, owed.slots, tally, params.split.bin_width)
     write_table(calibration, files.CALIBRATION, PRODUCER, settings)
     write_table(balance, files.BALANCE, PRODUCER, settings)
+    if not slots:
+        summary["why"] = "the data set holds no pictures" if brought else "every age has its faces"
     rejected = {
         f"rejected: {name}, {reason}": count for (name, reason), count in sorted(tally.rejected.items())
     }
-    unfilled = {f"age {row['bin']} lacks": row["unfilled"] for row in balance.to_pylist() if row["unfilled"]}
-    return {
-        "augmented": rows,
-        "newly encoded": vectors.encoded,
-        **rejected,
-        **unfilled,
-        "precision": " ".join(sentences),
+    unfilled = {
+        f"age {row['limits']} lacks": row["unfilled"] for row in balance.to_pylist() if row["unfilled"]
     }
+    return {"augmented": rows, **rejected, **unfilled, **summary}
 
 
 def with_pictures(faces: Iterator[list[Kept]], pictures: PictureShards | None) -> Iterator[list[Kept]]:
@@ -122,7 +117,10 @@ def with_pictures(faces: Iterator[list[Kept]], pictures: PictureShards | None) -
     for face in faces:
         if pictures is not None:
             for one in face:
-                pictures.add(one.key, one.parent_id, one.operation, one.similarity, one.image, one.landmarks)
+                if one.image is not None:
+                    pictures.add(
+                        one.key, one.parent_id, one.operation, one.similarity, one.image, one.landmarks
+                    )
         yield face
 
 

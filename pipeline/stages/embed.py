@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.datasets.leaks import leaks
+from pipeline.encoders.base import widths
 from pipeline.encoders.embedding import embed
 from pipeline.encoders.finetuned import read_trained
 from pipeline.encoders.segments import read_vectors
@@ -40,9 +41,9 @@ def run(params: Params, workers: int) -> Summary:
     check_unseen(params, splits)
     ready = ready_vectors()
     if ready is None:
-        summary, settings, blocks = encode(params, faces, workers)
+        summary, settings, blocks, parts = encode(params, faces, workers)
     else:
-        summary, settings = {"encoder": "none: the data set holds vectors"}, {}
+        summary, settings, parts = {"encoder": "none: the data set holds vectors"}, {}, []
         vectors = rows_of(ready, faces["face_id"])
         blocks = iter([faces.append_column(ready.schema.field("vector"), vectors["vector"])])
     first = next(blocks)
@@ -50,7 +51,11 @@ def run(params: Params, workers: int) -> Summary:
     settings["sha256"] = {path.as_posix(): sha256(path) for path in (files.MANIFEST, files.SPLITS)}
     rows = write_batches(chain(first, blocks), files.FACES, first.schema, PRODUCER, settings)
     found = leaks(
-        read_vectors(files.FACES), faces["face_id"], faces["split"], threshold=params.embed.leak_threshold
+        read_vectors(files.FACES),
+        faces["face_id"],
+        faces["split"],
+        threshold=params.embed.leak_threshold,
+        widths=parts,
     )
     write_table(found, files.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
     return {"faces": rows, **summary, "near-duplicates across splits": found.num_rows}
@@ -76,8 +81,8 @@ def chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def encode(
     params: Params, faces: pa.Table, workers: int
-) -> tuple[Summary, dict[str, Any], Iterator[pa.Table]]:
-    """Fill the store for these faces; give what to print, what to record, and the blocks to write."""
+) -> tuple[Summary, dict[str, Any], Iterator[pa.Table], list[int]]:
+    """Fill the store for these faces; give what to print, what to record, the blocks to write, and widths."""
     encoders, sentences = settled_encoders(params)
     crops = shards.paths(files.CROPS)
     counts = embed(crops, encoders, files.STORE, workers=workers)
@@ -93,4 +98,4 @@ def encode(
         "crop": producer_of(crops[0])["settings"],
     }
     blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, files.STORE, params.encoder.combine)
-    return summary, settings, blocks
+    return summary, settings, blocks, widths(encoders, params.encoder.combine)

@@ -34,6 +34,8 @@ STUDY_COMPARISON = Path("studies/comparison.parquet")
 STUDY_BEST = Path("studies/best.yaml")
 CLASSIFIERS = Path("models/classifiers")
 EXPLAINED = Path("reports/explain")
+# What is written is replaced or removed in these: nobody else's files belong there.
+TAKEN = (CROPS, REJECTS.with_suffix(""), PIXELS, FACES.parent, MODELS, METRICS.parent, STUDIES, LOGS)
 
 
 def rates(optimizer: str, policy: str) -> Path:

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from pipeline import datasets
 from pipeline.datasets.manifest import within
+from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.rejects import Rejects
 from pipeline.stages import files
@@ -17,13 +18,28 @@ NO_VECTORS = pa.table({"face_id": pa.array([], pa.string())})
 
 
 def run(params: Params, workers: int) -> Summary:
-    """Read, hash and check the faces; write manifest, ready-made vectors and rejects."""
+    """Read, hash and check the faces; write manifest, ready-made vectors and rejects.
+
+    Raises
+    ------
+    UserError
+        When no face is usable; the rejects are written all the same.
+    """
     rejects = Rejects()
-    table = datasets.read(
-        params.data.name, Path(params.data.root), rejects=rejects, workers=workers, **params.data.settings
-    )
-    table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
     settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
+    try:
+        table = datasets.read(
+            params.data.name, Path(params.data.root), rejects=rejects, workers=workers, **params.data.settings
+        )
+        table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
+    finally:  # they are needed most where nothing is left
+        write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
+    if not table.num_rows:
+        counts = ", ".join(f"{count} {reason}" for reason, count in rejects.counts().items())
+        raise UserError(
+            f"{params.data.root} holds no usable face ({counts or 'it is empty'}): "
+            f"see {files.INGEST_REJECTS}, and mend the files or the settings data and ingest"
+        )
     if "vector" in table.column_names:
         vectors: pa.Table = table.select(["face_id", "vector"])
         table = table.drop_columns(["vector"])
@@ -31,5 +47,4 @@ def run(params: Params, workers: int) -> Summary:
         vectors = NO_VECTORS
     write_table(vectors, files.READY_VECTORS, PRODUCER, settings)
     write_table(table, files.MANIFEST, PRODUCER, settings)
-    write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
     return {"data set": params.data.name, "faces": table.num_rows, **rejects.summary()}

@@ -1,7 +1,6 @@
 """What all stages share: parameters in, a summary and the running time out."""
 
 import json
-import os
 import platform
 import time
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import typer
 
 from pipeline import params
+from pipeline.machine import available_cores
 from pipeline.stages import files
 from pipeline.tables import atomic_file
 
@@ -52,11 +52,6 @@ def run_stage(
         summary, seconds = act()
     write_log(label, seconds, workers, summary)
     print_summary(label, seconds, summary)
-
-
-def available_cores() -> int:
-    """The processors that this process may use, which a container may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def write_log(label: str, seconds: float, workers: int, summary: Summary) -> None:

@@ -54,6 +54,31 @@ def test_the_most_alike_come_first_and_blocks_and_order_change_nothing() -> None
     assert shuffled.select(["face_id_a", "face_id_b"]).equals(table.select(["face_id_a", "face_id_b"]))
 
 
+def test_every_encoder_must_find_a_pair_alike_however_long_its_vectors_are() -> None:
+    short = np.array([[1, 0], [0, 1], [1, 0.1]], dtype=np.float32)
+    long = np.array([[100, 1], [100, 1], [100, 2]], dtype=np.float32)
+    both = np.concatenate([short, long], axis=1)
+    ids, splits = ["p", "q", "r"], ["train", "test", "test"]
+    whole = leaks(both, ids, splits, 0.99, centre=False)
+    assert whole.num_rows == 2, "in the whole vector only the long part counts"
+    table = leaks(both, ids, splits, 0.99, centre=False, widths=[2, 2])
+    assert table["face_id_b"].to_pylist() == ["r"]
+    assert table["cosine"].to_pylist() == pytest.approx([1 / np.sqrt(1.01)], abs=1e-6)
+
+
+def test_blocks_are_counted_while_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+
+    def watched(items: list, text: str, total: int) -> list:
+        counted.append((text, total))
+        return items
+
+    monkeypatch.setattr(module, "track", watched)
+    vectors, ids, splits = example()
+    leaks(vectors, ids, splits, block=15)
+    assert counted == [("looking for near-duplicates", 12)]
+
+
 def test_takes_table_columns() -> None:
     vectors, ids, splits = example()
     columns = pa.table({"face_id": ids, "split": splits})

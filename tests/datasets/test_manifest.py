@@ -248,7 +248,7 @@ def test_large_files_are_hashed_in_pieces(root: Path, monkeypatch: pytest.Monkey
             return real(self, buffer)
 
     monkeypatch.setattr(
-        "pipeline.datasets.sources.open", lambda name, mode, opener: Watched(io.FileIO(name)), raising=False
+        "pipeline.opening.open", lambda name, mode, opener: Watched(io.FileIO(name)), raising=False
     )
     table = build_manifest([Record("big.jpg", 5)], root, "test", Rejects())
     assert table["face_id"].to_pylist() == [hashlib.sha256((root / "big.jpg").read_bytes()).hexdigest()]

@@ -245,6 +245,31 @@ def test_a_list_column_with_gaps_keeps_rows_and_vectors_together(tmp_path: Path)
     ]
 
 
+def test_a_null_among_vectors_of_a_fixed_size_is_one_reject(tmp_path: Path) -> None:
+    vectors = pa.array([[1, 1], None, [2, 2]], pa.list_(pa.float32(), 2))
+    file = write_vectors(tmp_path, face_id=["a", "b", "c"], target=[1, 2, 3], vector=vectors)
+    rejects = Rejects()
+    table = datasets.read("vectors", file, rejects=rejects)
+    assert dict(zip(table["face_id"].to_pylist(), table["vector"].to_pylist(), strict=True)) == {
+        "a": [1, 1],
+        "c": [2, 2],
+    }
+    assert [(row["reason"], row["detail"]) for row in rejects.rows] == [
+        ("bad_vector", "vectors.parquet, row 2: there is no vector")
+    ]
+
+
+def test_a_damaged_file_of_fixed_sizes_is_still_damaged(tmp_path: Path) -> None:
+    vectors = pa.array([[1, 1], [3, 4]] * 500, pa.list_(pa.float32(), 2))
+    ids = [f"{n}" for n in range(1000)]
+    file = write_vectors(tmp_path, face_id=ids, target=[1.0] * 1000, vector=vectors)
+    data = bytearray(file.read_bytes())
+    data[4:200] = bytes(196)
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="is damaged"):
+        datasets.read("vectors", file, rejects=Rejects())
+
+
 def test_vectors_are_read_across_row_groups(tmp_path: Path) -> None:
     rows = [[float(n), 1.0] for n in range(10)]
     columns = {"face_id": [f"f{n}" for n in range(10)], "target": range(10), "vector": rows}

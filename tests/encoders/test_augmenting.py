@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.encoders.augmenting import Face, Kept, Tally, augment_faces, cosine
+from pipeline.encoders.augmenting import GROUP, UNDER_WAY, Face, Kept, Tally, augment_faces
+from pipeline.encoders.similarity import cosine
 from pipeline.encoders.stored import StoredEncoders
 from pipeline.seeds import derive_seed
 
@@ -175,6 +177,84 @@ def test_memory_is_bounded_because_faces_are_taken_as_they_are_needed(tmp_path: 
         )
         next(results)
         assert taken < 500
+
+
+@pytest.mark.parametrize("keep_images", [True, False])
+def test_memory_is_bounded_however_many_pictures_each_face_wants(tmp_path: Path, keep_images: bool) -> None:
+    drawn = 0
+
+    def counted(image: Any, landmarks: Any, ways: Sequence[tuple[int, int]]) -> Any:
+        nonlocal drawn
+        drawn += len(ways)
+        pictures, points = draw(image, landmarks, ways)
+        pictures[:, 0, 1, 0] = range(len(ways))  # no two alike, so that nothing is drawn twice
+        pictures[:, 0, 1, 1:] = [[seed >> 8 & 255, seed >> 16 & 255] for _, seed in ways]
+        return pictures, points
+
+    with ThreadPoolExecutor(1) as workers:
+        results = augment_faces(
+            faces(300, 139),
+            counted,
+            StoredEncoders([Angle()], tmp_path),
+            workers,
+            min_similarity=-1.01,
+            max_similarity=1.01,
+            max_tries=1,
+            tally=Tally(),
+            keep_images=keep_images,
+        )
+        first = next(results)
+        workers.submit(int).result()  # everything that was sent to the worker is drawn by then
+        assert 139 <= drawn <= UNDER_WAY + 4 * GROUP < 12 * 139
+        assert [one.image is None for one in first] == [not keep_images] * 139
+        if keep_images:
+            assert all(one.image is not None and one.image.base is None for one in first)
+
+
+def test_a_vector_of_zeros_is_like_nothing_and_never_kept(tmp_path: Path) -> None:
+    class Blank(Angle):
+        def encode(self, images: Any, landmarks: Any = None) -> Any:
+            return super().encode(images) * (images[:, 0, 0, 0] % 2)[:, None]
+
+    tally = Tally()
+    with ThreadPoolExecutor(1) as workers:
+        kept = list(
+            augment_faces(
+                faces(30, 2),
+                draw,
+                StoredEncoders([Blank()], tmp_path),
+                workers,
+                min_similarity=-1,
+                max_similarity=1,
+                max_tries=20,
+                tally=tally,
+            )
+        )
+    assert tally.rejected["turn90", "no_direction"] > 10
+    assert all(np.isfinite(one.similarity) and one.vector.any() for face in kept for one in face)
+
+
+def test_every_encoder_is_asked_apart_however_long_its_vectors_are(tmp_path: Path) -> None:
+    class Long(Angle):
+        """Sees next to nothing of what the other one sees."""
+
+        name, fingerprint = "long", "long/1"
+
+        def encode(self, images: Any, landmarks: Any = None) -> Any:
+            angles = np.radians(images[:, 0, 0, 0].astype(np.float64) / 1000)
+            return 100 * np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    vectors, tally = StoredEncoders([Angle(), Long()], tmp_path), Tally()
+    assert vectors.widths == [2, 2]
+    both = [replace(face, vector=np.array([1, 0, 100, 0], np.float32)) for face in faces(50, 2)]
+    limits = {"min_similarity": np.cos(np.radians(60.5)), "max_similarity": np.cos(np.radians(9.5))}
+    with ThreadPoolExecutor(1) as workers:
+        kept = list(augment_faces(both, draw, vectors, workers, **limits, max_tries=50, tally=tally))
+    turns = [np.degrees(np.arctan2(one.vector[1], one.vector[0])) for face in kept for one in face]
+    assert len(turns) == 100
+    assert 9.5 < min(turns) < 20
+    assert 50 < max(turns) < 60.5
+    assert [one.similarity for face in kept for one in face] == pytest.approx(np.cos(np.radians(turns)))
 
 
 def test_cosine_is_equation_1_on_raw_vectors() -> None:

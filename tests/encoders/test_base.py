@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from pipeline.encoders import View, build, combine
-from pipeline.encoders.base import fingerprint
+from pipeline.encoders.base import fingerprint, widths
 from pipeline.errors import UserError
 
 
@@ -67,3 +69,12 @@ def test_refuses_an_unknown_encoder_and_an_unknown_setting():
         build("arcface")
     with pytest.raises(UserError, match="encoder 'facenet' has no setting 'size'"):
         build("facenet", size=224)
+
+
+def test_each_encoders_part_is_as_wide_as_combine_makes_it():
+    encoders = [SimpleNamespace(name=name, dim=dim) for name, dim in (("a", 2), ("b", 3), ("a", 2))]
+    joined = {"a": [vectors(1, 2), vectors(3, 4)], "b": [vectors(7, 8, 9)]}
+    assert widths(encoders, "concatenate") == [4, 3]
+    assert widths(encoders, "average") == [2, 3]
+    for how in ("concatenate", "average"):
+        assert sum(widths(encoders, how)) == combine(joined, how).shape[1]

@@ -12,7 +12,7 @@ from pipeline.dlib_format import MEAN_RGB
 from pipeline.encoders.chips import chips, predict_landmarks
 from pipeline.encoders.dlib_resnet import Affine, Block, DlibResNet, Stem, load_dlib_weights
 from pipeline.encoders.dlib_weights import FILE_NAME
-from pipeline.encoders.weights import dlib_model
+from pipeline.installed import dlib_model
 
 CROP = np.ascontiguousarray(astronaut()[20:244, 115:339])
 

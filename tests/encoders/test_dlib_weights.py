@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.encoders.dlib_weights import FILE_NAME, decode_dlib_weights, read_dlib_weights
-from pipeline.encoders.weights import dlib_model
 from pipeline.errors import UserError
+from pipeline.installed import dlib_model
 
 DAMAGED_FILES = 10_000
 

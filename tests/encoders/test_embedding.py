@@ -76,11 +76,11 @@ def test_every_crop_gets_its_own_vector(tmp_path):
 
 
 def test_adding_faces_encodes_only_them(tmp_path):
-    faces = [crop(number) for number in range(60)]
-    embed([table(faces[:50])], [Means()], tmp_path)
+    faces = table(crop(number) for number in range(5010))
+    embed([faces.slice(0, 5000)], [Means()], tmp_path, batch_size=500)
     encoder = Means()
-    assert embed([table(faces)], [encoder], tmp_path) == {"means/1": Count(encoded=10, found=50)}
-    assert sum(encoder.calls) == 10, "the fifty that were there are not encoded again"
+    assert embed([faces], [encoder], tmp_path) == {"means/1": Count(encoded=10, found=5000)}
+    assert sum(encoder.calls) == 10, "the five thousand that were there are not encoded again"
 
 
 def test_adding_a_view_encodes_only_that_view(tmp_path, monkeypatch):

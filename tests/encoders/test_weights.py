@@ -6,9 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.encoders.weights import (
-    dlib_model,
     load_into,
-    package_file,
     read_state,
     sha256_of,
     verified_sha256,
@@ -44,18 +42,6 @@ def test_refuses_another_hash_and_names_both(path):
 def test_refuses_a_missing_file(path):
     with pytest.raises(UserError, match=r"cannot be read: .*No such file"):
         sha256_of(path)
-
-
-def test_finds_dlibs_models_without_importing_their_package():
-    assert dlib_model("shape_predictor_5_face_landmarks.dat").is_file(), "part of face-recognition-models"
-
-
-@pytest.mark.parametrize("package", ["no_such_package", "face_recognition_models"])
-def test_names_what_to_install_where_a_file_is_missing(package):
-    with pytest.raises(
-        UserError, match=r"x\.dat of the package some-package is missing: pip install some-package"
-    ):
-        package_file(package, "models/x.dat", "some-package")
 
 
 def test_runs_nothing_that_a_file_of_weights_contains(path, tmp_path):

@@ -9,6 +9,7 @@ from skimage.data import astronaut
 
 from pipeline.errors import UserError
 from pipeline.faces.augmentation import FACTORIES, TABLE_1, Attempts, Operation, augment, draw
+from pipeline.faces.augmentation_settings import SETTINGS
 
 FACE = Image.fromarray(astronaut()[20:180, 140:300]).resize((224, 224))
 
@@ -166,4 +167,22 @@ def test_following_landmarks_changes_no_picture() -> None:
 
 
 def test_every_operation_of_table_1_is_here() -> None:
-    assert TABLE_1.keys() == FACTORIES.keys()
+    assert list(TABLE_1) == list(FACTORIES) == list(SETTINGS)
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_both_ends_of_every_range_can_be_drawn_of_the_smallest_crop(name: str, end: str) -> None:
+    values = {key: float(getattr(setting, end)) for key, setting in SETTINGS[name].items()}
+    small = FACE.resize((32, 32))
+    for seed in range(3):
+        assert augment(small, [Operation(name, settings=values)], seed).size == (32, 32)
+
+
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    coarse = Operation("distortion", settings={"grid_width": 5.0})
+    assert (
+        augment(FACE, [coarse], 1).tobytes()
+        == augment(FACE, [Operation("distortion", settings={"grid_width": 5})], 1).tobytes()
+    )
+    assert coarse.label == "distortion(grid_width=5,grid_height=10,magnitude=8)"

@@ -1,6 +1,10 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from pipeline.datasets.split_faces import describe
+from pipeline.encoders.augmented import balance_table
+from pipeline.encoders.augmenting import Tally
 from pipeline.errors import UserError
 from pipeline.faces.balance import plan
 
@@ -30,3 +34,19 @@ def test_scores_are_balanced_by_bins() -> None:
     assert made.slots.tolist() == [1, 1, 3, 3]
     with pytest.raises(UserError, match=r"target 1.2 is not a whole number: set split.bin_width"):
         plan(list("abcd"), scores, 4, seed=0)
+
+
+def test_the_bins_that_are_balanced_are_those_that_were_split() -> None:
+    scores = np.round(np.arange(0, 10, 0.1), 1)
+    ids = [f"{i:03d}" for i in range(len(scores))]
+    faces = describe(pa.table({"face_id": ids, "subject": ids, "target": scores}), 0.1)
+    bins = plan(ids, scores, 1, seed=0, bin_width=0.1).bins
+    assert bins.tolist() == list(range(100)), "0.3 / 0.1 is a little less than 3"
+    assert faces.bins.tolist() == bins.tolist()
+
+
+def test_a_bin_that_is_not_filled_is_called_by_its_limits() -> None:
+    table = balance_table(np.array([2, 2, 3]), ["a", "b", "c"], np.array([0, 1, 2]), Tally(), bin_width=0.5)
+    assert table["limits"].to_pylist() == ["[1, 1.5)", "[1.5, 2)"]
+    whole = balance_table(np.array([18]), ["a"], np.array([0]), Tally())
+    assert whole["limits"].to_pylist() == ["18"]

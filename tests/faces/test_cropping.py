@@ -80,10 +80,10 @@ def test_every_face_ends_in_a_shard_or_among_the_rejects(
 ) -> None:
     out, counts, rejects = finished
     assert counts == {"faces": 13, "crops": 10, "found by dlib_hog": 10, "shards": 4, "shards kept": 0}
-    assert rejects.counts() == {"empty": 1, "no_face": 1, "not_an_image": 1}
+    assert rejects.counts() == {"empty_file": 1, "no_face": 1, "not_an_image": 1}
     table = rejects.table().to_pylist()
     assert {row["path"]: row["reason"] for row in table} == {
-        "empty.jpg": "empty",
+        "empty.jpg": "empty_file",
         "letter.jpg": "not_an_image",
         "meadow.png": "no_face",
     }
@@ -185,7 +185,7 @@ def test_rejects_that_may_pass_are_tried_again(root: Path, tmp_path: Path) -> No
     (copy / "0.png").unlink()
     (copy / "1.png").write_bytes((root / "5.png").read_bytes())
     _, rejects = run(manifest, copy, tmp_path / "crops")
-    assert rejects.counts() == {"changed": 1, "missing": 1}
+    assert rejects.counts() == {"changed": 1, "missing_file": 1}
     for name in ("0.png", "1.png"):
         (copy / name).write_bytes((root / name).read_bytes())
     counts, rejects = run(manifest, copy, tmp_path / "crops")

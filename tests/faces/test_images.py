@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.datasets.sources import digest
 from pipeline.faces.images import ImageRejected, decode, read_file
+from pipeline.opening import Unusable
 
 GRADIENT = np.dstack([np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))] * 3)
 GRADIENT[..., 1] //= 2
@@ -129,7 +131,7 @@ def test_rejects_a_truncated_png() -> None:
 
 
 def test_rejects_a_file_without_bytes() -> None:
-    assert str(rejected(b"")) == "empty: the file has no bytes"
+    assert str(rejected(b"")) == "empty_file: the file has no bytes"
 
 
 def test_rejects_text() -> None:
@@ -273,21 +275,31 @@ def test_refuses_paths_that_leave_the_root(root: Path) -> None:
     (root / "folder").symlink_to(root.parent)
     for path in ("../secret.txt", "sub/../../secret.txt", str(root.parent / "secret.txt"), "link"):
         assert refused(path, root).reason == "outside_root", path
-    assert refused("folder/secret.txt", root).detail == "the path leads out of the data root"
+    assert refused("folder/secret.txt", root).detail == "a symlink leads out of the root"
 
 
 def test_refuses_missing_files_and_dangling_links(root: Path) -> None:
     (root / "link").symlink_to("nowhere")
-    for path in ("nothing.jpg", "link", "sub/a.bin/more"):
-        assert refused(path, root).reason == "missing", path
-    assert "its symbolic link leads nowhere" in refused("link", root).detail
+    for path in ("nothing.jpg", "sub/a.bin/more"):
+        assert refused(path, root).reason == "missing_file", path
+    assert refused("link", root).reason == "dangling_symlink"
+
+
+def test_a_file_is_refused_in_the_same_words_as_when_it_was_ingested(root: Path) -> None:
+    os.mkfifo(root / "pipe")
+    (root / "link").symlink_to("nowhere")
+    for path in ("nothing.jpg", "link", "../secret.txt", "pipe", "sub", "", "x" * 5000):
+        with pytest.raises(Unusable) as caught:
+            digest(os.path.realpath(root), path)
+        error = refused(path, root)
+        assert (error.reason, error.detail) == (caught.value.reason, str(caught.value))
 
 
 def test_refuses_a_loop_of_links_and_impossible_names(root: Path) -> None:
     (root / "a").symlink_to("b")
     (root / "b").symlink_to("a")
-    assert refused("a", root).reason == "unreadable"
-    assert refused("a\0b", root).reason == "unreadable"
+    assert refused("a", root).reason == "dangling_symlink"
+    assert refused("a\0b", root).reason == "bad_path"
     assert refused("x" * 5000, root).reason == "unreadable"
 
 
@@ -306,7 +318,7 @@ def test_refuses_an_unreadable_file(root: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(os, "open", denied)
     error = refused("sub/a.bin", root)
-    assert (error.reason, error.detail) == ("unreadable", "the file cannot be read (Permission denied)")
+    assert (error.reason, error.detail) == ("unreadable", "cannot be read (Permission denied)")
 
 
 def test_refuses_a_file_with_too_many_bytes(root: Path) -> None:

@@ -9,9 +9,10 @@ from PIL import Image
 from pipeline.datasets.sample import specifications
 from pipeline.datasets.sample_scene import draw
 from pipeline.errors import UserError
-from pipeline.faces.detectors import Detection, build, model_file
+from pipeline.faces.detectors import Detection, build
 from pipeline.faces.mmod import load_mmod
 from pipeline.faces.mmod_weights import FILE_NAME, read_mmod_weights
+from pipeline.installed import dlib_model
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -77,7 +78,7 @@ def test_folding_and_splitting_change_no_score() -> None:
     """The network layer by layer as dlib has it, normalised after every convolution, in double precision."""
     weights = {
         name: torch.from_numpy(np.array(values)).double()
-        for name, values in read_mmod_weights(model_file(FILE_NAME)).items()
+        for name, values in read_mmod_weights(dlib_model(FILE_NAME)).items()
     }
     maps = torch.randn(1, 3, 90, 75, generator=torch.Generator().manual_seed(0)).double()
     expected = maps
@@ -94,12 +95,12 @@ def test_folding_and_splitting_change_no_score() -> None:
         ).relu()
     expected = torch.nn.functional.conv2d(expected, weights["score.weight"], weights["score.bias"], padding=4)
     with torch.inference_mode():
-        found = load_mmod(model_file(FILE_NAME))(maps.float())
+        found = load_mmod(dlib_model(FILE_NAME))(maps.float())
     np.testing.assert_allclose(found, expected[:, 0], rtol=0, atol=1e-5)
 
 
 def test_a_damaged_file_of_weights_is_refused(tmp_path: Path) -> None:
-    data = model_file(FILE_NAME).read_bytes()
+    data = dlib_model(FILE_NAME).read_bytes()
     (tmp_path / "cut.dat").write_bytes(data[:9_999])
     with pytest.raises(UserError, match=r"cut\.dat ends at byte 9999, within conv2\.weight: it is truncated"):
         load_mmod(tmp_path / "cut.dat")

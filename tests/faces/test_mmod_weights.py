@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.faces.detectors import model_file
 from pipeline.faces.mmod_weights import FILE_NAME, decode_mmod_weights, read_mmod_weights
+from pipeline.installed import dlib_model
 
 DAMAGED_FILES = 4_000
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -16,7 +16,7 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return model_file(FILE_NAME).read_bytes()
+    return dlib_model(FILE_NAME).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_says_where_and_how_a_file_is_damaged(
 )
 def test_refuses_dlibs_other_models(name: str) -> None:
     with pytest.raises(UserError, match=f"{name} is damaged or does not hold dlib's face detection network"):
-        read_mmod_weights(model_file(name), sha256=None)
+        read_mmod_weights(dlib_model(name), sha256=None)
 
 
 def test_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:

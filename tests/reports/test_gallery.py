@@ -20,7 +20,16 @@ MEASURED = pd.DataFrame(
         "table_1": [0.8599, 0.6656],
     }
 )
-AGES = pd.DataFrame({"bin": [1, 2], "originals": [3, 5], "augmented": [2, 0], "unfilled": [0, 0], "total": 5})
+AGES = pd.DataFrame(
+    {
+        "bin": [1, 2],
+        "limits": ["[0.5, 1)", "[1, 1.5)"],
+        "originals": [3, 5],
+        "augmented": [2, 0],
+        "unfilled": [0, 0],
+        "total": 5,
+    }
+)
 
 
 def pictures() -> Picture:

@@ -154,7 +154,7 @@ def pictures(
         (bad / f"{name}.bin").write_bytes(make())
         expected[f"hostile/{name}.bin"] = reason
     more = {
-        "empty.jpg": (b"", "empty"),
+        "empty.jpg": (b"", "empty_file"),
         "letter.jpg": (b"Dear reader, this is no photograph.\n" * 50, "not_an_image"),
         "bomb.png": (hostile.one_colour_png(50_000), "too_many_pixels"),
         "large.png": (hostile.one_colour_png(2000), "too_many_pixels"),
@@ -172,7 +172,7 @@ def pictures(
     Path(os.fsdecode(os.fsencode(bad) + b"/not-utf8-\xff.jpg")).write_bytes(b"?")
     expected |= {
         "hostile/leaves.jpg": "outside_root",
-        "hostile/nowhere.jpg": "missing",
+        "hostile/nowhere.jpg": "dangling_symlink",
         "hostile/round": "not_a_file",
         "hostile/pipe.jpg": "not_a_file",
         "hostile/not-utf8-\\xff.jpg": "not_an_image",

@@ -107,8 +107,8 @@ def test_the_faces_name_their_encoders_how_they_were_cut_and_what_they_were_read
 def test_every_age_gets_its_training_faces_originals_first(inside: Path) -> None:
     balance = read_table(files.BALANCE).to_pandas()
     assert len(balance) == 18
-    assert ((balance["total"] + balance["unfilled"]).between(WANTED - 1, WANTED + 1)).all()
     assert balance["unfilled"].sum() == 0, "max_similarity is wide enough here"
+    assert balance["total"].between(WANTED - 1, WANTED + 1).all()
     training = read_table(files.FACES).to_pandas().query("split == 'train'")
     assert balance.set_index("bin")["originals"].to_dict() == training["target"].value_counts().to_dict()
     added = read_table(files.AUGMENTED)["target"].to_pandas().value_counts()
@@ -211,8 +211,21 @@ def test_an_age_that_cannot_be_filled_is_said_with_numbers(fresh: Path) -> None:
 
 
 def test_nothing_is_augmented_where_nothing_is_wanted(fresh: Path) -> None:
-    assert augment.run(settings(augment__target_per_age=0), 1)["augmented"] == 0
+    nothing = settings(augment__target_per_age=0, augment__calibration_faces=0)
+    assert augment.run(nothing, 1) == {"augmented": 0, "why": "every age has its faces"}
     assert read_table(files.AUGMENTED).num_rows == 0
+    assert read_table(files.CALIBRATION).num_rows == 0
+
+
+def test_operations_are_measured_where_they_are_applied(fresh: Path, complete: Path) -> None:
+    half = [{"name": "flip", "probability": 0.01}, {"name": "zoom", "probability": 0.01}]
+    summary = augment.run(settings(augment__target_per_age=0, augment__operations=half), 1)
+    assert summary["augmented"] == 0
+    measured = read_table(files.CALIBRATION).to_pandas().set_index("operation")
+    assert list(measured.index) == ["flip", "zoom(min_factor=2,max_factor=2)"]
+    assert (measured["count"] == 5).all()
+    certain = read_table(complete / files.CALIBRATION).to_pandas().set_index("operation")
+    assert measured["mean"].to_dict() == certain.loc[measured.index, "mean"].to_dict()
 
 
 def test_pictures_are_not_written_among_files_of_somebody_else(fresh: Path) -> None:

@@ -1,0 +1,41 @@
+"""Stage ingest where little or nothing of a data set can be used."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import params
+from pipeline.errors import UserError
+from pipeline.params import Params
+from pipeline.stages import files, ingest
+from pipeline.tables import read_table
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def settings(reader: str, root: Path) -> Params:
+    tree = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    tree["data"] = {"name": reader, "root": str(root), "settings": {}}
+    return params.check(tree, Path("params.yaml"))
+
+
+def test_a_data_set_without_a_usable_face_is_refused_and_its_rejects_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("faces").mkdir()
+    Path("faces/labels.csv").write_text("path,target\ngone.jpg,12\na.jpg,old\n")
+    with pytest.raises(UserError, match=r"faces holds no usable face \(1 bad_target, 1 missing_file\): see "):
+        ingest.run(settings("csv", Path("faces")), 1)
+    assert sorted(read_table(files.INGEST_REJECTS)["path"].to_pylist()) == ["a.jpg", "gone.jpg"]
+    assert not files.MANIFEST.exists()
+
+
+def test_the_rejects_of_vectors_are_written_where_none_is_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("vectors.json").write_text('{"1_old": [1.0, 2.0]}')
+    with pytest.raises(UserError, match="no usable vector"):
+        ingest.run(settings("vec2uage_json", Path("vectors.json")), 1)
+    assert read_table(files.INGEST_REJECTS).num_rows == 1
