@@ -42,7 +42,8 @@ class ClassificationRecipe:
     stop_patience
         And until training stops; null goes on to the last epoch.
     balance
-        Whether samples are weighted by the inverse frequency of their class.
+        Whether samples are weighted by the inverse frequency of their class; not with losses that weigh
+        classes by themselves (`class_balanced`, `dwb`), where rare ones would count twice.
     second_scale_from
         From which share of the epochs on pixels are scaled by 1/512 in place of 1/255; null: never.
     zoom, shear, flip
@@ -213,7 +214,8 @@ def fit_classifier(
         (height, width, colours),
         tuple(int(count) for count in counts),
     )
-    weights = class_weights(labels, len(classes)) if recipe.balance else None
+    balance = recipe.balance and not design.weighs_classes
+    weights = class_weights(labels, len(classes)) if balance else None
     with torch.random.fork_rng(), silence():
         torch.manual_seed(derive_seed(seed, "weights"))
         module = Module(design, recipe, weights, seed)

@@ -188,6 +188,16 @@ def test_rare_classes_weigh_more_and_absent_ones_nothing():
     assert float(even[0] + 3 * even[1]) == pytest.approx(4), "the mean weight of a sample is 1"
 
 
+@pytest.mark.parametrize(("loss", "same"), [("class_balanced", True), ("dwb", True), ("focal", False)])
+def test_a_loss_that_weighs_classes_by_itself_is_not_balanced_again(loss, same):
+    rare = (TRAIN[0][:40], np.where(np.arange(40) % 10, 1, 2 * (np.arange(40) % 20 > 0)))
+    histories = [
+        fit(replace(TINY, loss=loss, balance=balance, epochs=1), train=rare).history
+        for balance in (True, False)
+    ]
+    assert histories[0].equals(histories[1]) == same
+
+
 def test_batches_go_through_every_picture_once_in_a_new_order_each_round():
     pictures, labels = as_tensor(np.zeros((10, 4, 4), np.uint8)), torch.arange(10)
     batches = Batches(pictures, labels, 4, seed=3)
