@@ -9,6 +9,7 @@ import torch
 from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
 from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
 from pipeline.cnn.classifier import Classifier
+from pipeline.cnn.loading import EpochOrder
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 
@@ -208,6 +209,19 @@ def test_batches_go_through_every_picture_once_in_a_new_order_each_round():
     assert torch.cat([y for _, y in again]).tolist() == first
     assert [len(y) for _, y in Batches(pictures, labels, 4)] == [4, 4, 2]
     assert len(batches) == 3
+
+
+def test_a_last_batch_of_one_picture_is_left_out_of_training_as_in_finetune():
+    pictures, labels = as_tensor(np.zeros((33, 4, 4), np.uint8)), torch.arange(33)
+    training = Batches(pictures, labels, 16, seed=3)
+    rounds = [frozenset(torch.cat([y for _, y in training]).tolist()) for _ in range(6)]
+    assert {len(seen) for seen in rounds} == {32}
+    assert len(set(rounds)) > 3, "another one each time"
+    assert len(training) == 2
+    assert [len(y) for _, y in Batches(pictures, labels, 16)] == [16, 16, 1], "all are validated on"
+    assert len(EpochOrder(33, 3, 16)) == 32
+    history = fit(replace(TINY, epochs=1), train=(TRAIN[0][:33], TRAIN[1][:33])).history
+    assert np.isfinite(history["train_loss"]).all()
 
 
 def test_distortion_zooms_shears_and_flips_each_picture_by_itself():
