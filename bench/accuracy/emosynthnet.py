@@ -22,7 +22,8 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
+from pipeline.cnn.classification import ClassificationRecipe
+from pipeline.cnn.classification_fit import fit_classifier
 from pipeline.cnn.classification_runs import LabelledPictures, judge
 from pipeline.cnn.classifier import Classifier
 from pipeline.datasets.image_sets import divide, read_images

@@ -210,7 +210,9 @@ def train(
         fit(trainer, module, loaders, resumable)
 
 
-def fit(trainer: pl.Trainer, module: Training, loaders: Loaders, resumable: Path | None) -> None:
+def fit(
+    trainer: pl.Trainer, module: pl.LightningModule, loaders: pl.LightningDataModule, resumable: Path | None
+) -> None:
     """Run the Trainer; what it does to exceptions is undone."""
     try:
         trainer.fit(module, datamodule=loaders, ckpt_path=resumable, weights_only=True)

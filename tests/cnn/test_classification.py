@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
-from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
+from pipeline.cnn.classification import ClassificationRecipe
+from pipeline.cnn.classification_fit import fit_classifier
 from pipeline.cnn.classifier import Classifier
 from pipeline.cnn.loading import EpochOrder
 from pipeline.errors import UserError
@@ -42,8 +43,8 @@ def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 TRAIN, VALIDATION, TEST = bars(96, 0), bars(48, 1), bars(48, 2)
 
 
-def fit(recipe=TINY, seed=1, train=TRAIN, validation=VALIDATION):
-    return fit_classifier(train, validation, CLASSES, recipe, seed, accelerator="cpu")
+def fit(recipe=TINY, seed=1, train=TRAIN, validation=VALIDATION, **how):
+    return fit_classifier(train, validation, CLASSES, recipe, seed, accelerator="cpu", **how)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,47 @@ def test_the_same_seed_gives_the_same_history_and_another_one_does_not():
     first, second, other = fit(recipe), fit(recipe), fit(recipe, seed=2)
     assert first.history.equals(second.history)
     assert not first.history.equals(other.history)
+
+
+def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes_and_tells_its_epochs(tmp_path):
+    recipe = replace(
+        TINY,
+        epochs=4,
+        lr_patience=0,
+        zoom=0.1,
+        flip=True,
+        architecture_settings={"width": 0.02, "drop_rate": 0.3},
+    )
+    checkpoints = tmp_path / "checkpoints"
+    wrong = (VALIDATION[0], (VALIDATION[1] + 1) % 3)  # what is learnt makes this worse: the rate falls
+
+    def train(**how):
+        return fit(recipe, validation=wrong, **how)
+
+    def fail(row):
+        if row["epoch"] == 3:
+            raise RuntimeError("the power went")
+
+    with pytest.raises(RuntimeError, match="the power went"):
+        train(checkpoints=checkpoints, on_epoch=fail)
+    told = []
+    resumed = train(checkpoints=checkpoints, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [3, 4]
+    done = train(checkpoints=checkpoints, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [3, 4], "what is done is not trained again"
+    whole = train()
+    assert whole.history["lr"].nunique() > 1, "the schedule was part of it"
+    for number, one in enumerate((resumed, done, whole)):
+        assert one.history.equals(whole.history)
+        one.classifier.save(tmp_path / f"{number}")
+    assert len({(tmp_path / f"{number}").read_bytes() for number in range(3)}) == 1
+
+
+def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
+    recipe = replace(TINY, epochs=1)
+    fit(recipe, checkpoints=tmp_path)
+    other = fit(recipe, seed=2, checkpoints=tmp_path)
+    assert other.history.equals(fit(recipe, seed=2).history)
 
 
 def test_training_leaves_the_global_random_state_alone():
