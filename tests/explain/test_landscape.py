@@ -40,7 +40,7 @@ def dense_hessian(objective, batch):
         return torch.func.functional_call(objective, dict(zip(names, parts, strict=True)), batch)
 
     flat = torch.cat([p.detach().reshape(-1) for p in objective.parameters()])
-    return torch.autograd.functional.hessian(value, flat).numpy()
+    return torch.autograd.functional.hessian(value, flat, vectorize=True).numpy()
 
 
 @pytest.mark.parametrize("seed", range(3))
