@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from pipeline.cnn.arrays import Batches, Labels, Pictures, as_tensor, class_weights
 from pipeline.cnn.classification import ClassificationRecipe, Module, Row
 from pipeline.cnn.classifier import Classifier, Design
-from pipeline.cnn.fit import DONE, Identity, fit, quiet, read_checkpoint, threads, usable
+from pipeline.cnn.training import DONE, Identity, fit, quiet, read_checkpoint, threads, usable
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 

@@ -1,12 +1,8 @@
 """Train one network by Lightning's Trainer; what was interrupted goes on where its last epoch ended."""
 
-import contextlib
-import logging
 import math
-import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline.cnn.augmentation import Augmentation
 from pipeline.cnn.criterion import Criterion
@@ -23,12 +18,9 @@ from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
 from pipeline.cnn.module import HISTORY_KEY, Row, Training
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import Machine, Recipe
+from pipeline.cnn.training import BEST, DONE, LAST, Identity, fit, quiet, read_checkpoint, threads, usable
 from pipeline.encoders.precision import has_native_bfloat16
-from pipeline.encoders.weights import UNREADABLE
 from pipeline.errors import UserError
-
-IDENTITY_KEY = "vec2age_identity"
-LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
 
 
 @dataclass(frozen=True)
@@ -50,17 +42,6 @@ class Material:
     size: int
     augment: Augmentation | None = None
     signs: torch.Tensor | None = None
-
-
-class Identity(Callback):
-    """What a checkpoint belongs to: it is of no use to a run of other settings or faces."""
-
-    def __init__(self, identity: str) -> None:
-        self.identity = identity
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Write it."""
-        checkpoint[IDENTITY_KEY] = self.identity
 
 
 class Progress(Callback):
@@ -210,24 +191,6 @@ def train(
         fit(trainer, module, loaders, resumable)
 
 
-def fit(
-    trainer: pl.Trainer, module: pl.LightningModule, loaders: pl.LightningDataModule, resumable: Path | None
-) -> None:
-    """Run the Trainer; what it does to exceptions is undone."""
-    try:
-        trainer.fit(module, datamodule=loaders, ckpt_path=resumable, weights_only=True)
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    except ProcessRaisedException as error:
-        said = str(error).strip().splitlines()[-1]
-        name, _, sentence = said.partition(": ")
-        if name.startswith("pipeline.") and name.endswith("Error"):
-            raise UserError(sentence) from None
-        raise
-
-
 def keepers(checkpoints: Path, recipe: Recipe) -> list[Callback]:
     """What keeps the last state and the best weights, and stops where nothing gets better."""
     last = ModelCheckpoint(
@@ -246,26 +209,6 @@ def keepers(checkpoints: Path, recipe: Recipe) -> list[Callback]:
     return [best, *stop, last]
 
 
-def usable(checkpoints: Path, identity: str) -> Path | None:
-    """The checkpoint of this very run, if there is one; another's, or a damaged one, is removed."""
-    last = checkpoints / LAST
-    if last.exists():
-        with contextlib.suppress(UserError):
-            if read_checkpoint(last).get(IDENTITY_KEY) == identity:
-                return last
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return None
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content; nothing in it is executed."""
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise UserError(f"the checkpoint {path} is damaged: remove it and train again") from error
-    return content
-
-
 def lightning_precision(precision: str, network: nn.Module) -> str:
     """Lightning's name of a precision; `auto` asks the hardware, and the network.
 
@@ -278,31 +221,3 @@ def lightning_precision(precision: str, network: nn.Module) -> str:
         fast = has_native_bfloat16() and (torch.cuda.is_available() or not single)
         precision = "bfloat16" if fast else "float32"
     return "bf16-mixed" if precision == "bfloat16" else "32-true"
-
-
-@contextlib.contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Lightning from telling users about GPUs and loaders that they did not ask about."""
-    names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

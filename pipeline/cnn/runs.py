@@ -18,13 +18,14 @@ from torch import Tensor
 from pipeline.cnn import backbones
 from pipeline.cnn.augmentation import Augmentation, Operation
 from pipeline.cnn.criterion import Criterion, build_criterion
-from pipeline.cnn.fit import Fitted, Material, fit_network, lightning_precision, threads
+from pipeline.cnn.fit import Fitted, Material, fit_network, lightning_precision
 from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
 from pipeline.cnn.material import SPLITS, Goal, Labelled, mirror_signs
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.pixels import Pixels
 from pipeline.cnn.recipe import HeadRecipe, Machine, Recipe
 from pipeline.cnn.saved import Architecture, write_network
+from pipeline.cnn.training import threads
 from pipeline.encoders.looks import Look
 from pipeline.errors import UserError
 from pipeline.losses.base import DivergedError
