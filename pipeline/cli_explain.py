@@ -6,7 +6,12 @@ import typer
 
 Method = Annotated[Literal["tsne", "umap"], typer.Option(help="How vectors are laid out on a plane.")]
 Loss = Annotated[str, typer.Option(help="Whose classifier: a name of classify.losses.")]
-Losses = Annotated[list[str], typer.Option(help="Whose classifiers, side by side; may be repeated.")]
+Losses = Annotated[
+    list[str], typer.Option(help="Whose classifiers, or networks, side by side; may be repeated.")
+]
+Backbone = Annotated[
+    str | None, typer.Option(help="Of finetune's networks: a name of finetune.backbones. Else: classifiers.")
+]
 Layer = Annotated[
     str | None, typer.Option(help="Whose maps are weighed; by default the last ones that are not too small.")
 ]
@@ -55,32 +60,55 @@ def faces(
     policy: Policy = "fixed",
     optimizer: Optimizer = "adam",
     layer: Layer = None,
+    loss: Annotated[
+        str | None, typer.Option(help="Of finetune's networks: a name of finetune.losses. Else: on vectors.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="And of finetune.backbones.")] = None,
+    column: Annotated[str | None, typer.Option(help="Which of a network's targets; the first one.")] = None,
 ) -> None:
-    """Show where in a face the best model on vectors finds its number: Grad-CAM through the encoder.
+    """Show where in a face a model finds its number: Grad-CAM.
 
-    Example: [bold]vec2age explain faces --faces 8[/bold]
+    Of the best model on vectors, through its encoder; with --loss and --backbone of the best whole network.
+
+    Example: [bold]vec2age explain faces --loss dldl_v2 --backbone dlib[/bold]
     """
     from pipeline import params
-    from pipeline.stages import explaining
+    from pipeline.errors import UserError
+    from pipeline.stages import explaining, explaining_networks
 
-    done(explaining.faces(params.load(), faces, policy, optimizer, layer))
+    if loss is not None and backbone is not None:
+        done(explaining_networks.faces(params.load(), loss, backbone, faces, layer, column))
+    elif loss is None and backbone is None and column is None:
+        done(explaining.faces(params.load(), faces, policy, optimizer, layer))
+    else:
+        raise UserError(
+            "a whole network is named by --loss and --backbone together, a model on vectors by neither"
+        )
 
 
 @app.command()
 def features(
     loss: Losses,
     method: Method = "tsne",
-    colour: Annotated[Literal["class", "error"], typer.Option(help="What colours mean.")] = "class",
+    colour: Annotated[
+        str | None,
+        typer.Option(help="class or error; with --backbone target, error, or a group column such as gender."),
+    ] = None,
     pictures: Annotated[int, typer.Option(min=5, help="How many test pictures, at most.")] = 2000,
+    backbone: Backbone = None,
 ) -> None:
-    """Lay out the features of classifiers on a plane.
+    """Lay out the features of classifiers, or of finetune's networks, on a plane.
 
     Example: [bold]vec2age explain features --loss cross_entropy --loss mam_softmax[/bold]
     """
     from pipeline import params
-    from pipeline.stages import explaining
+    from pipeline.stages import explaining, explaining_networks
 
-    done(explaining.features(params.load(), loss, method, colour, pictures))
+    settings = params.load()
+    if backbone is None:
+        done(explaining.features(settings, loss, method, colour or "class", pictures))
+    else:
+        done(explaining_networks.features(settings, loss, backbone, method, colour or "target", pictures))
 
 
 @app.command()
@@ -110,12 +138,17 @@ def landscape(
     ratio_steps: Annotated[
         int, typer.Option(min=0, help="The same of the Hessian's ratio, which takes long; 0: none.")
     ] = 0,
+    backbone: Backbone = None,
 ) -> None:
-    """Draw the loss over a plane of weights around classifiers.
+    """Draw the loss over a plane of weights around classifiers, or around finetune's networks.
 
     Example: [bold]vec2age explain landscape --loss cross_entropy --loss mam_softmax --ratio-steps 5[/bold]
     """
     from pipeline import params
-    from pipeline.stages import explaining
+    from pipeline.stages import explaining, explaining_networks
 
-    done(explaining.landscape(params.load(), loss, pictures, radius, steps, ratio_steps))
+    settings = params.load()
+    if backbone is None:
+        done(explaining.landscape(settings, loss, pictures, radius, steps, ratio_steps))
+    else:
+        done(explaining_networks.landscape(settings, loss, backbone, pictures, radius, steps, ratio_steps))

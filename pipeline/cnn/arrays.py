@@ -27,8 +27,22 @@ def as_tensor(pictures: Pictures) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
 
 
+def learnt_from(count: int, batch_size: int) -> int:
+    """How many of a round's pictures are learnt from: a last batch of a single one is left out.
+
+    Batch normalisation cannot learn from it.
+
+    Examples
+    --------
+    >>> learnt_from(33, 16), learnt_from(34, 16), learnt_from(1, 16)
+    (32, 34, 1)
+    """
+    lonely = batch_size > 1 and count % batch_size == 1 and count > 1
+    return count - lonely
+
+
 class Batches(IterableDataset[tuple[Tensor, Tensor]]):
-    """Slices of labelled pictures; with a seed in a new order each time they are gone through."""
+    """Slices of labelled pictures; with a seed they are learnt from, in each round in another order."""
 
     def __init__(self, pictures: Tensor, labels: Tensor, size: int, seed: int | None = None) -> None:
         self.pictures = pictures
@@ -38,7 +52,13 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
         self.rounds = 0
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.size)
+        return -(-self.count // self.size)
+
+    @property
+    def count(self) -> int:
+        """Pictures of a round."""
+        every = len(self.labels)
+        return every if self.seed is None else learnt_from(every, self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(len(self.labels))
@@ -46,7 +66,7 @@ class Batches(IterableDataset[tuple[Tensor, Tensor]]):
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.rounds))
             order = order[torch.randperm(len(order), generator=generator)]
             self.rounds += 1
-        for rows in torch.split(order, self.size):
+        for rows in torch.split(order[: self.count], self.size):
             yield self.pictures[rows], self.labels[rows]
 
 

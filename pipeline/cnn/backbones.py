@@ -16,7 +16,6 @@ from pipeline.encoders.finetuned import METADATA_KEY, read_trained
 from pipeline.encoders.trunks import DlibTrunk, FacenetTrunk, TimmTrunk, Trunk, build_trunk
 from pipeline.encoders.weights import (
     FACENET,
-    UNREADABLE,
     efficientnet_lite0_file,
     facenet_file,
     load_into,
@@ -24,7 +23,7 @@ from pipeline.encoders.weights import (
     verified_sha256,
 )
 from pipeline.errors import UserError
-from pipeline.tables import first_line
+from pipeline.tables import UNREADABLE, first_line
 
 EMBEDDED = ("dlib", "efficientnet_lite0")
 """Backbones whose published weights a package carries: they start from those unless told otherwise."""

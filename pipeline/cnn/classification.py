@@ -1,28 +1,24 @@
-"""Training a classifier on pictures in memory: one network, one seed, the best epoch kept."""
+"""How a classifier is trained, and what a step, an epoch and a checkpoint of its training are."""
 
-import logging
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
-import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from pipeline.cnn.arrays import Batches, Distortion, Labels, Pictures, as_tensor, class_weights
-from pipeline.cnn.classifier import Classifier, Design
+from pipeline.cnn.arrays import Distortion
+from pipeline.cnn.classifier import Design
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 
 SCALES = (1 / 255, 1 / 512)
 """What pixels are multiplied by, first and later (EmoSynthNet thesis, section 3.3.2)."""
-PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+TRAINING_KEY = "vec2age_classifier_training"
+Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,8 @@ class ClassificationRecipe:
     stop_patience
         And until training stops; null goes on to the last epoch.
     balance
-        Whether samples are weighted by the inverse frequency of their class.
+        Whether samples are weighted by the inverse frequency of their class; not with losses that weigh
+        classes by themselves (`class_balanced`, `dwb`), where rare ones would count twice.
     second_scale_from
         From which share of the epochs on pixels are scaled by 1/512 in place of 1/255; null: never.
     zoom, shear, flip
@@ -84,14 +81,6 @@ class ClassificationRecipe:
         return SCALES[1] if later else SCALES[0]
 
 
-class Trained(NamedTuple):
-    """What `fit_classifier` gives: the classifier of the best epoch, its number, and a row for each epoch."""
-
-    classifier: Classifier
-    best_epoch: int
-    history: pd.DataFrame
-
-
 class Module(pl.LightningModule):
     """What a step is; the mathematics is elsewhere."""
 
@@ -103,10 +92,29 @@ class Module(pl.LightningModule):
         self.network, self.loss = design.build()
         self.weights = weights
         self.distortion = Distortion(recipe.zoom, recipe.shear, recipe.flip)
-        self.draws = torch.Generator().manual_seed(derive_seed(seed, "distortion"))
+        self.seed = seed
+        self.draws = torch.Generator()
         self.sums: dict[str, list[float]] = {}
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[Row] = []
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
+        self.plateau: ReduceLROnPlateau | None = None
+        self.plateau_state: dict[str, Any] | None = None
+
+    def on_train_start(self) -> None:
+        """Take up the schedule of a resumed run."""
+        if self.plateau is not None and self.plateau_state is not None:
+            self.plateau.load_state_dict(self.plateau_state)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed what is random, anew in every epoch: a resumed run goes on alike."""
+        torch.manual_seed(derive_seed(self.seed, "dropout", self.current_epoch))
+        self.draws.manual_seed(derive_seed(self.seed, "distortion", self.current_epoch))
+        self.sums = {}
+
+    def on_train_epoch_end(self) -> None:
+        """Lower the rate where the validation loss does not fall any more."""
+        if self.plateau is not None:
+            self.plateau.step(self.val_loss)
 
     def measured(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
         """The loss of a batch, added to the epoch's sums."""
@@ -151,14 +159,24 @@ class Module(pl.LightningModule):
             row |= {f"{split}_loss": total / count, f"{split}_accuracy": right / count}
         self.sums = {}
         self.rows.append(row)
-        loss = row["val_loss"] if math.isfinite(row["val_loss"]) else math.inf
+        loss = self.val_loss
         self.log("val_loss", loss)
         if self.best is None or loss < self.best[0]:
             state = {name: value.detach().clone() for name, value in self.state_dict().items()}
             self.best = (loss, self.current_epoch, state)
 
-    def configure_optimizers(self) -> Any:
-        """The optimiser over network and loss, its rate lowered on plateaus."""
+    @property
+    def val_loss(self) -> float:
+        """The validation loss of the last epoch."""
+        loss = self.rows[-1]["val_loss"]
+        return loss if math.isfinite(loss) else math.inf
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser over network and loss. Its rate is lowered here.
+
+        Lightning moves the rate after it has written an epoch's checkpoint, and does not make up for it when
+        a run is resumed.
+        """
         recipe = self.recipe
         shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
         optimizer: torch.optim.Optimizer = (
@@ -166,115 +184,20 @@ class Module(pl.LightningModule):
             if recipe.optimizer == "adam"
             else torch.optim.SGD(self.parameters(), momentum=recipe.momentum, **shared)
         )
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, patience=recipe.lr_patience, factor=recipe.lr_factor
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+        self.plateau = ReduceLROnPlateau(optimizer, patience=recipe.lr_patience, factor=recipe.lr_factor)
+        return optimizer
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """History, best weights and schedule go with the last weights."""
+        checkpoint[TRAINING_KEY] = {
+            "rows": self.rows,
+            "best": self.best,
+            "plateau": self.plateau and self.plateau.state_dict(),
+        }
 
-def fit_classifier(
-    train: tuple[Pictures, Labels],
-    validation: tuple[Pictures, Labels],
-    classes: Sequence[str],
-    recipe: ClassificationRecipe,
-    seed: int,
-    accelerator: str = "auto",
-) -> Trained:
-    """Train one classifier; the epoch with the lowest validation loss is kept.
-
-    Parameters
-    ----------
-    train, validation
-        uint8 pictures (N, H, W) or (N, H, W, C), and class numbers (N,).
-    classes
-        The names of the classes.
-    recipe
-        How.
-    seed
-        From it and their own names the weights, the order of pictures, dropout and distortion are drawn.
-    accelerator
-        Lightning's: `auto`, `cpu`, `gpu`.
-
-    Raises
-    ------
-    UserError
-        For labels that are no class, an unknown architecture, loss or setting, and a loss that becomes NaN.
-    """
-    pictures = as_tensor(train[0])
-    labels, wanted = torch.as_tensor(train[1]), torch.as_tensor(validation[1])
-    counts = np.bincount(np.asarray(train[1]), minlength=len(classes))
-    height, width, colours = pictures.shape[2], pictures.shape[3], pictures.shape[1]
-    design = Design(
-        recipe.architecture,
-        dict(recipe.architecture_settings),
-        recipe.loss,
-        dict(recipe.loss_settings),
-        tuple(classes),
-        (height, width, colours),
-        tuple(int(count) for count in counts),
-    )
-    weights = class_weights(labels, len(classes)) if recipe.balance else None
-    with torch.random.fork_rng(), silence():
-        torch.manual_seed(derive_seed(seed, "weights"))
-        module = Module(design, recipe, weights, seed)
-        for name, some in (("training", labels), ("validation", wanted)):
-            check_labels(module, some, len(classes), name)
-        torch.manual_seed(derive_seed(seed, "dropout"))
-        trainer = quiet_trainer(recipe, accelerator)
-        loaders = (
-            DataLoader(Batches(pictures, labels, recipe.batch_size, seed), batch_size=None),
-            DataLoader(Batches(as_tensor(validation[0]), wanted, recipe.batch_size), batch_size=None),
-        )
-        trainer.fit(module, *loaders)
-    assert module.best is not None, "an epoch ended"
-    _, best, state = module.best
-    module.load_state_dict(state)
-    described = {"seed": seed, "recipe": asdict(recipe), "best_epoch": best + 1}
-    classifier = Classifier(design, module.network.eval(), module.loss.eval(), recipe.scale(best), described)
-    return Trained(classifier, best + 1, pd.DataFrame(module.rows))
-
-
-def check_labels(module: Module, labels: Tensor, classes: int, split: str) -> None:
-    """Refuse labels that are no class, and a split without pictures."""
-    if not len(labels):
-        raise UserError(f"there is no {split} picture: nothing can be learnt or chosen")
-    wrong = ((labels < 0) | (labels >= classes)).nonzero()
-    if len(wrong):
-        row = int(wrong[0, 0])
-        raise UserError(
-            f"{split} label {int(labels[row])} in row {row}: there are classes 0 to {classes - 1}"
-        )
-    module.loss.check_targets(labels.float())
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep Lightning from greeting, advising and warning about how many processes load its data."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def quiet_trainer(recipe: ClassificationRecipe, accelerator: str) -> pl.Trainer:
-    """Lightning without files, bars or greetings."""
-    stopping: list[pl.Callback] = []
-    if recipe.stop_patience is not None:
-        stopping.append(pl.callbacks.EarlyStopping("val_loss", patience=recipe.stop_patience))
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=PRECISIONS[recipe.precision],
-        max_epochs=recipe.epochs,
-        logger=False,
-        callbacks=stopping,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """And come back with them."""
+        found = checkpoint[TRAINING_KEY]
+        self.rows = list(found["rows"])
+        self.best = found["best"]
+        self.plateau_state = found["plateau"]

@@ -11,9 +11,11 @@ import pyarrow as pa
 import torch
 
 from pipeline.cnn.arrays import Labels, Pictures
-from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
+from pipeline.cnn.classification import ClassificationRecipe
+from pipeline.cnn.classification_fit import Trained, fit_classifier
 from pipeline.cnn.classifier import Classifier
 from pipeline.metrics.classification import classification_scores
+from pipeline.progress import bar
 from pipeline.seeds import derive_seed
 from pipeline.tables import write_table
 
@@ -87,14 +89,20 @@ def train_classifiers(
     recipe: ClassificationRecipe,
     seeds: Sequence[int],
     accelerator: str = "auto",
+    *,
+    checkpoints: Path | None = None,
+    thread_count: int | None = None,
 ) -> ClassifierRuns:
-    """Train one classifier for each seed, on the same pictures, and judge each on the test pictures."""
+    """Train one classifier for each seed, on the same pictures, and judge each on the test pictures.
+
+    `checkpoints` is a folder from which an interrupted run goes on; remove it once the runs are written. For
+    `accelerator` and `thread_count` see `fit_classifier`.
+    """
     classifiers, scores, history, predictions = [], [], [], []
     test_pictures, test_labels = data.part(data.test)
     for seed in seeds:
-        trained = fit_classifier(
-            data.part(data.train), data.part(data.validation), data.classes, recipe, seed, accelerator
-        )
+        kept = None if checkpoints is None else checkpoints / str(seed)
+        trained = one_classifier(data, recipe, seed, accelerator, kept, thread_count)
         row, predicted = judge(trained.classifier, test_pictures, test_labels)
         best = trained.history.loc[trained.history["epoch"] == trained.best_epoch].iloc[0]
         scores.append(
@@ -124,6 +132,30 @@ def train_classifiers(
         pd.concat(history, ignore_index=True),
         pd.concat(predictions, ignore_index=True),
     )
+
+
+def one_classifier(
+    data: LabelledPictures,
+    recipe: ClassificationRecipe,
+    seed: int,
+    accelerator: str,
+    checkpoints: Path | None,
+    thread_count: int | None,
+) -> Trained:
+    """Train the classifier of one seed while a bar shows its epochs."""
+    with bar() as progress:
+        task = progress.add_task(f"{recipe.loss}, {recipe.architecture}, seed {seed}", total=recipe.epochs)
+        return fit_classifier(
+            data.part(data.train),
+            data.part(data.validation),
+            data.classes,
+            recipe,
+            seed,
+            accelerator,
+            checkpoints=checkpoints,
+            thread_count=thread_count,
+            on_epoch=lambda row: progress.update(task, completed=int(row["epoch"])),
+        )
 
 
 def judge(classifier: Classifier, pictures: Pictures, labels: Labels) -> tuple[dict[str, float], Labels]:

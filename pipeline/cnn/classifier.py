@@ -83,6 +83,11 @@ class Design:
             raise UserError(f"loss {self.loss!r} is not one of classification: choose cross_entropy, ...")
         return loss
 
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether the loss takes the counts of the classes, and so weighs rare ones by itself."""
+        return "counts" in losses.REGISTRY.settings(self.loss)
+
 
 @dataclass(frozen=True)
 class Classifier:

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.losses.base import Loss, TargetError
 from pipeline.losses.combo import ComboLoss, ComboOutput
 from pipeline.losses.labels import LabelledLoss
+from pipeline.losses.ordinal import OrdinalLoss
 from pipeline.losses.regression import PoissonLoss
 
 Output = Tensor | ComboOutput
@@ -77,6 +78,19 @@ class Criterion(nn.Module):
         """Predicted targets (N, K), in their unit."""
         values = torch.stack([self.loss.prediction(cast(Tensor, part)) for part in self.each(output)], dim=1)
         return values if self.span is None else values * (self.span[1] - self.span[0]) + self.span[0]
+
+    def smooth_prediction(self, output: Output) -> Tensor:
+        """Predicted targets (N, K) that gradients flow from.
+
+        Ordinal losses predict by counting answers, which has no slope; here their distribution's expectation
+        stands for it. All others as `prediction`.
+        """
+        if not isinstance(self.loss, OrdinalLoss):
+            return self.prediction(output)
+        probabilities, labels = self.probabilities(output), self.labels
+        assert probabilities is not None, "ordinal losses are over labels"
+        assert labels is not None, "ordinal losses are over labels"
+        return probabilities @ torch.tensor(labels, dtype=probabilities.dtype, device=probabilities.device)
 
     def probabilities(self, output: Output) -> Tensor | None:
         """The predicted distributions (N, K, C); None for a loss that has none."""

@@ -1,11 +1,8 @@
 """Train one network by Lightning's Trainer; what was interrupted goes on where its last epoch ended."""
 
-import contextlib
-import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +11,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline.cnn.augmentation import Augmentation
-from pipeline.cnn.checkpoints import BEST, DONE, LAST, Identity, keepers, read_checkpoint, usable
+from pipeline.cnn.checkpoints import keepers
 from pipeline.cnn.criterion import Criterion
 from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
 from pipeline.cnn.module import HISTORY_KEY, Row, Training
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import Machine, Recipe
+from pipeline.cnn.training import BEST, DONE, LAST, Identity, fit, quiet, read_checkpoint, threads, usable
 from pipeline.encoders.precision import has_native_bfloat16
 from pipeline.errors import UserError
-from pipeline.losses.base import DivergedError
 
 
 @dataclass(frozen=True)
@@ -196,22 +192,6 @@ def train(
         fit(trainer, module, loaders, resumable)
 
 
-def fit(trainer: pl.Trainer, module: Training, loaders: Loaders, resumable: Path | None) -> None:
-    """Run the Trainer; what it does to exceptions is undone."""
-    try:
-        trainer.fit(module, datamodule=loaders, ckpt_path=resumable, weights_only=True)
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    except ProcessRaisedException as error:
-        said = str(error).strip().splitlines()[-1]
-        name, _, sentence = said.partition(": ")
-        if name.startswith("pipeline.") and name.endswith("Error"):
-            raise (DivergedError if name.endswith(DivergedError.__name__) else UserError)(sentence) from None
-        raise
-
-
 def lightning_precision(precision: str, network: nn.Module) -> str:
     """Lightning's name of a precision; `auto` asks the hardware, and the network.
 
@@ -224,31 +204,3 @@ def lightning_precision(precision: str, network: nn.Module) -> str:
         fast = has_native_bfloat16() and (torch.cuda.is_available() or not single)
         precision = "bfloat16" if fast else "float32"
     return "bf16-mixed" if precision == "bfloat16" else "32-true"
-
-
-@contextlib.contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Lightning from telling users about GPUs and loaders that they did not ask about."""
-    names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pipeline.cnn.arrays import learnt_from
 from pipeline.cnn.augmentation import Augmentation, centre
 from pipeline.cnn.pixels import Block, Pixels
 from pipeline.seeds import derive_seed
@@ -136,9 +137,7 @@ class EpochOrder(Sampler[Key]):
         """How many faces one device sees in an epoch."""
         if self.seed is None:
             return len(range(self.rank, self.faces, self.world))
-        share = self.faces // self.world
-        lonely = self.batch_size > 1 and share % self.batch_size == 1 and share > 1
-        return share - lonely
+        return learnt_from(self.faces // self.world, self.batch_size)
 
     def __iter__(self) -> Iterator[Key]:
         """The keys of one epoch."""

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.cnn.criterion import Criterion
-from pipeline.cnn.fit import lightning_precision, threads
+from pipeline.cnn.fit import lightning_precision
 from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
 from pipeline.cnn.material import Labelled
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.pixels import Pixels
 from pipeline.cnn.plan import Plan
 from pipeline.cnn.recipe import Machine
+from pipeline.cnn.training import threads
 
 PREDICT_BATCH = 64
 

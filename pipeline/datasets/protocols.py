@@ -8,17 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.datasets.folds import column_of, folds_of
+from pipeline.datasets.folds import NAMED, column_of, folds_of
 from pipeline.datasets.split_faces import TEST, TRAIN, VALIDATION, Faces, Integers
 from pipeline.errors import UserError
-
-NAMES = {
-    "train": TRAIN,
-    "valid": VALIDATION,
-    "val": VALIDATION,
-    "validation": VALIDATION,
-    "test": TEST,
-}
 
 
 def cross_validation_sides(
@@ -53,12 +45,12 @@ def published_sides(
     if folder is None:
         raise UserError("split.folder must name the column that holds the published division")
     named = column_of(manifest, faces, folder)
-    strange = sorted(set(named) - set(NAMES))
+    strange = sorted(set(named) - set(NAMED))
     if strange:
         raise UserError(
-            f"column {folder!r} holds {strange[0]!r}: a published division knows {', '.join(NAMES)}"
+            f"column {folder!r} holds {strange[0]!r}: a published division knows {', '.join(NAMED)}"
         )
-    sides = np.array([NAMES[kind] for kind in named], dtype=np.int64)
+    sides = np.array([NAMED[kind] for kind in named], dtype=np.int64)
     return sides if (sides == VALIDATION).any() else with_validation(faces, sides, validation, rng)
 
 

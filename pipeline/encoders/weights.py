@@ -2,26 +2,18 @@
 
 import functools
 import hashlib
-import pickle
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 from pipeline.errors import UserError
 from pipeline.installed import dlib_model, package_file
-from pipeline.tables import first_line
+from pipeline.tables import UNREADABLE, first_line
 
 if TYPE_CHECKING:
     import torch
 
 CHUNK_BYTES = 1 << 20
-# What torch's reader is known to raise on files that are damaged or of another kind.
-UNREADABLE = (
-    *(pickle.UnpicklingError, BadZipFile, struct.error, OSError, EOFError, RuntimeError, ValueError),
-    *(TypeError, AttributeError, LookupError, AssertionError),
-)
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,42 @@ IN_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
     F.leaky_relu_: F.leaky_relu,
     F.selu_: F.selu,
     F.celu_: F.celu,
+    F.rrelu_: F.rrelu,
+    F.hardtanh_: F.hardtanh,
+    torch.threshold_: F.threshold,
+    torch.tanh_: torch.tanh,
+    Tensor.tanh_: torch.tanh,
+    torch.sigmoid_: torch.sigmoid,
+    Tensor.sigmoid_: torch.sigmoid,
 }
+# ReLU6 calls hardtanh. Sigmoids are not among them: inside networks they open and close gates.
 ACTIVATIONS = frozenset(
     {
         torch.relu,
         Tensor.relu,
         F.relu,
         F.relu6,
-        F.elu,
+        F.hardtanh,
+        F.prelu,
+        Tensor.prelu,
+        F.rrelu,
         F.leaky_relu,
+        F.threshold,
+        F.elu,
         F.selu,
         F.celu,
         F.gelu,
         F.silu,
         F.mish,
         F.hardswish,
+        F.softplus,
+        F.logsigmoid,
+        F.softsign,
+        torch.tanh,
+        Tensor.tanh,
+        F.hardshrink,
+        F.softshrink,
+        F.tanhshrink,
     }
 )
 
@@ -51,8 +72,9 @@ class OutOfPlace(TorchFunctionMode):
         """Call a function of torch's."""
         settings = dict(kwargs or {})
         function = IN_PLACE.get(function, function)
+        if settings.get("inplace"):
+            settings["inplace"] = False
         if function in ACTIVATIONS:
-            settings.pop("inplace", None)
             return self.activated(function(*args, **settings))
         return function(*args, **settings)
 

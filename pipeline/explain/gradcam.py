@@ -110,7 +110,12 @@ def guided_grad_cam(
     Parameters are those of `grad_cam`.
     """
     heat = grad_cam(network, images, layer, target, sign)
-    return heat[:, None] * guided_gradients(network, images, target)
+    return seen_through(heat, guided_gradients(network, images, target))
+
+
+def seen_through(heat: Heat, gradients: Heat) -> Heat:
+    """Gradients (N, C, H, W) where heat (N, H, W) lets them through: their product."""
+    return heat[:, None] * gradients
 
 
 @contextmanager

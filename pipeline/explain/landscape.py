@@ -50,8 +50,17 @@ class Plane:
     y: Grid
     values: Grid
 
+    @property
+    def failed(self) -> int:
+        """Points without a value (NaN)."""
+        return int(np.isnan(self.values).sum())
+
 
 Direction = Mapping[str, Tensor]
+
+
+class NoExtremesError(UserError):
+    """The extremes of a Hessian that were not found at some weights."""
 
 
 def direction(objective: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -131,12 +140,16 @@ def ratio_plane(
 ) -> Plane:
     """|lambda_min / lambda_max| of the Hessian over the plane: where it is near 0 the loss is convex.
 
-    Parameters are those of `loss_plane`, for one batch, and the relative tolerance of the eigenvalues.
+    Parameters are those of `loss_plane`, for one batch, and the relative tolerance of the eigenvalues. Where
+    these are not found the value is NaN: one steep corner does not cost the hours of all other points.
     """
     axis = axis_of(radius, steps)
     values = np.empty((steps, steps))
     for (i, j), moved in walk(objective, directions, axis):
-        lowest, highest = hessian_extremes(objective, batch, tolerance=tolerance, at=moved)
+        try:
+            lowest, highest = hessian_extremes(objective, batch, tolerance=tolerance, at=moved)
+        except NoExtremesError:
+            lowest, highest = np.nan, np.nan
         values[i, j] = abs(lowest / highest) if highest else np.nan
     return Plane(axis, axis, values)
 
@@ -166,7 +179,7 @@ def hessian_extremes(
 
     Raises
     ------
-    UserError
+    NoExtremesError
         If the loss or a product is not finite, or Lanczos does not converge.
 
     Examples
@@ -210,7 +223,7 @@ def dominant(operator: LinearOperator, start: Grid, tolerance: float) -> float:
             return_eigenvectors=False,
         )
     except ArpackNoConvergence as error:
-        raise UserError(
+        raise NoExtremesError(
             f"the Hessian's extremes were not found to {tolerance:g}: raise the tolerance"
         ) from error
     return float(value)
@@ -244,7 +257,7 @@ def hessian_operator(
             ]
         )
         if not found.isfinite().all():
-            raise UserError("a Hessian-vector product is not finite: the loss overflows at these weights")
+            raise NoExtremesError("a Hessian-vector product is not finite: the loss overflows here")
         return found.double().cpu().numpy()
 
     return LinearOperator((size, size), matvec=product, dtype=np.float64)

@@ -207,6 +207,7 @@ class Classify(Section):
     shear: Annotated[float, Field(ge=0, le=1)]
     flip: bool
     precision: Literal["float32", "bfloat16"]
+    threads: Positive | None
 
     @model_validator(mode="after")
     def _losses_have_a_name_each(self) -> "Classify":
@@ -216,7 +217,16 @@ class Classify(Section):
 
     def recipe(self, loss: str) -> dict[str, Any]:
         """What a classifier's recipe is built from, for one of the losses."""
-        apart = {"images", "validation", "test", "seeds", "architecture", "losses", "loss_settings"}
+        apart = {
+            "images",
+            "validation",
+            "test",
+            "seeds",
+            "architecture",
+            "losses",
+            "loss_settings",
+            "threads",
+        }
         shared = self.model_dump(exclude=apart)
         return {
             "architecture": self.architecture.name,

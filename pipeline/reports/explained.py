@@ -196,12 +196,18 @@ def side_by_side(tables: Sequence[Explained], column: str, title: str, name: str
         axes.set_title(table.title, loc="left", fontsize="small")
         axes.set_xlabel("along δ")
         axes.set_ylabel("along η" if position == 1 else "")
-    middle = ", ".join(
-        f"{table.title}: {values[len(y) // 2, len(x) // 2]:.3g}"
-        for table, (x, y, values) in zip(tables, grids, strict=True)
-    )
+    middle = ", ".join(f"{table.title}: {middle_of(table, column):.3g}" for table in tables)
     alt = f"Contour plots of the {'loss' if column == 'loss' else 'ratio'} around {len(tables)} networks."
-    return Picture(name, title, alt, as_png(figure), f"At the trained weights (the middle) {middle}.")
+    caption = f"At the trained weights (the middle) {middle}."
+    if column == "ratio":
+        caption = " ".join([caption, *(caption_of(table) for table in tables if caption_of(table))])
+    return Picture(name, title, alt, as_png(figure), caption)
+
+
+def middle_of(table: Explained, column: str) -> float:
+    """The value at the trained weights."""
+    frame = table.frame
+    return float(frame.loc[(frame["x"] == 0) & (frame["y"] == 0), column].iloc[0])
 
 
 def grid_of(table: Explained, column: str) -> tuple[Any, Any, Any]:
@@ -228,7 +234,9 @@ def contours(figure: Figure, axes: Axes, x: Any, y: Any, values: Any, logarithmi
     else:
         levels = np.linspace(low, high, LEVELS)
         scale = Normalize(low, high)
-    shown = np.clip(np.nan_to_num(values, nan=high), low, high)
+    # A loss that is no number is beyond all others; a ratio that was not found stays white.
+    known = np.nan_to_num(values, nan=high) if logarithmic else np.ma.masked_invalid(values)
+    shown = np.clip(known, low, high)
     drawn = axes.contourf(x, y, shown, levels=levels, norm=scale, cmap="viridis")
     axes.contour(x, y, shown, levels=levels, colors="white", linewidths=0.3)
     axes.set_aspect("equal")

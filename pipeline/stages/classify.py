@@ -1,5 +1,6 @@
 """Stage classify: whole networks of one loss, from labelled pictures to their classes."""
 
+import shutil
 from dataclasses import dataclass
 
 from pipeline.cnn.classification import ClassificationRecipe
@@ -20,7 +21,7 @@ def run(params: Params, workers: int, loss: str) -> Summary:
     Parameters
     ----------
     workers
-        Not used: one network trains on all cores.
+        Not used: one network trains at a time, on `classify.threads`.
     loss
         A name of the list.
     """
@@ -31,7 +32,14 @@ def run(params: Params, workers: int, loss: str) -> Summary:
     folder = files.classifier_folder(loss)
     read = labelled_pictures(params)
     recipe = ClassificationRecipe(**wanted.recipe(loss))
-    runs = train_classifiers(read.data, recipe, classifier_seeds(params.seed, wanted.seeds))
+    checkpoints = files.classifier_checkpoints(loss)
+    runs = train_classifiers(
+        read.data,
+        recipe,
+        classifier_seeds(params.seed, wanted.seeds),
+        checkpoints=checkpoints,
+        thread_count=wanted.threads,
+    )
     empty_folder(folder)
     settings = wanted.recipe(loss) | {
         "images": wanted.images.model_dump(),
@@ -39,6 +47,7 @@ def run(params: Params, workers: int, loss: str) -> Summary:
     }
     runs.write(folder, "vec2age classify", settings)
     write_table(read.rejects.table(), folder / "rejects.parquet", "vec2age classify", settings)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "pictures": len(read.data.labels),
         "classifiers": len(runs.classifiers),

@@ -1,36 +1,26 @@
-"""What `vec2age explain` does: read what was trained, look into it, write tables and a page of them."""
+"""`vec2age explain` of classifiers, and of models on vectors."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.cnn.classification_runs import LabelledPictures
 from pipeline.cnn.classifier import Classifier
 from pipeline.errors import UserError
-from pipeline.explain.gradcam import Heat, Sign, grad_cam, guided_gradients
-from pipeline.explain.landscape import Objective, Plane, direction, loss_plane, ratio_plane
-from pipeline.explain.pictures import Pictures, in_colour, of_gradients, overlaid
+from pipeline.explain.columns import heat_columns, points
+from pipeline.explain.landscape import Objective
 from pipeline.explain.projections import Method, project
-from pipeline.explain.targets import ClassScore, Target
+from pipeline.explain.targets import ClassScore
 from pipeline.params import Params
-from pipeline.reports import explained, page
 from pipeline.reports.classification_tables import TITLES
-from pipeline.reports.page import Page
 from pipeline.seeds import derive_seed
 from pipeline.stages import files
 from pipeline.stages.classify import labelled_pictures
+from pipeline.stages.explained_files import NAMES, check_axes, keep, keep_planes
 from pipeline.stages.explaining_vectors import coloured_vectors, value_network
-from pipeline.tables import write_table
-
-PRODUCER = "vec2age explain"
-NAMES: dict[str, str] = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
 def vectors(
@@ -117,40 +107,18 @@ def landscape(
     params: Params, losses: Sequence[str], pictures: int, radius: float, steps: int, ratio_steps: int
 ) -> list[str]:
     """The loss around classifiers on training pictures, and how far from convex it is."""
+    check_axes(radius, steps, ratio_steps)
     written = []
     for loss in losses:
         classifier, data, rows = classifier_and_pictures(params, loss, pictures, split="train")
         shown, labels = data.part(rows)
         objective = Objective(classifier.network, classifier.loss)
         batch = (classifier.inputs(shown), torch.as_tensor(labels).to(classifier.device))
-        along = tuple(
-            direction(objective, derive_seed(params.seed, "explain", "direction", name))
-            for name in ("δ", "η")
-        )
-        plane = loss_plane(objective, [batch], (along[0], along[1]), radius, steps)
-        ratio = (
-            ratio_plane(objective, batch, (along[0], along[1]), radius, ratio_steps) if ratio_steps else None
-        )
         title = TITLES.get(loss, loss)
-        written += keep(f"plane_{loss}", "plane", plane_columns(plane, ratio), title, radius=radius)
+        written += keep_planes(
+            f"plane_{loss}", title, objective, [batch], params.seed, radius, steps, ratio_steps
+        )
     return written
-
-
-def plane_columns(plane: Plane, ratio: Plane | None) -> dict[str, Any]:
-    """Two grids as rows; a point that is on one alone is null in the other."""
-    found: dict[tuple[float, float], list[float | None]] = {}
-    for position, grid in enumerate((plane, ratio)):
-        if grid is None:
-            continue
-        for i, y in enumerate(grid.y):
-            for j, x in enumerate(grid.x):
-                found.setdefault((float(x), float(y)), [None, None])[position] = float(grid.values[i, j])
-    return {
-        "x": [x for x, _ in found],
-        "y": [y for _, y in found],
-        "loss": pa.array([loss for loss, _ in found.values()], pa.float64()),
-        "ratio": pa.array([ratio for _, ratio in found.values()], pa.float64()),
-    }
 
 
 def classifier_and_pictures(
@@ -172,56 +140,3 @@ def classifier_and_pictures(
     rows = np.asarray(getattr(data, split))
     order = np.random.default_rng(derive_seed(params.seed, "explain", split)).permutation(len(rows))
     return classifier, data, np.sort(rows[order[:count]])
-
-
-def heat_columns(
-    network: nn.Module,
-    inputs: Tensor,
-    pictures: Pictures,
-    texts: Sequence[str],
-    target: Target,
-    layer: str | None,
-    sign: Sign,
-) -> dict[str, Any]:
-    """Pictures, their heat and their guided gradients, as PNG files in columns.
-
-    This is all that explaining another kind of network takes: its inputs (N, C, H, W), the pictures they
-    stand for at the same size, a text for each, and what is to be explained.
-    """
-    heat: Heat = grad_cam(network, inputs, layer, target, sign)
-    sharp = heat[:, None] * guided_gradients(network, inputs, target)
-    shown = {
-        "picture": in_colour(pictures),
-        "overlay": overlaid(pictures, heat),
-        "guided": of_gradients(sharp),
-    }
-    return {"text": list(texts)} | {name: [png(one) for one in some] for name, some in shown.items()}
-
-
-def png(pixels: Pictures) -> bytes:
-    """A picture's file."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def points(plane: Any, values: Sequence[Any] | Any) -> dict[str, Any]:
-    """Coordinates, and what they are coloured by: texts as labels, numbers as values."""
-    named = "value" if np.asarray(values).dtype.kind == "f" else "label"
-    return {"x": plane[:, 0], "y": plane[:, 1], named: list(values)}
-
-
-def keep(name: str, kind: str, columns: dict[str, Any], title: str, **settings: Any) -> list[str]:
-    """Write one table, and the page of all tables so far."""
-    path = files.EXPLAINED / f"{name}.parquet"
-    write_table(pa.table(columns), path, PRODUCER, {"kind": kind, "title": title, **settings})
-    write_page()
-    return [str(path)]
-
-
-def write_page() -> Path:
-    """The page of everything that was explained; the report has the same sections."""
-    made = explained.sections(files.EXPLAINED)
-    target = files.EXPLAINED / "index.html"
-    page.write(Page("What networks look at", "Made by vec2age explain.", sections=made), target)
-    return target

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from pipeline import losses
 from pipeline.encoders import View, build
 from pipeline.encoders.torch_encoder import Network, TorchEncoder
 from pipeline.errors import UserError
+from pipeline.explain.colours import coloured, mean_predictions
 from pipeline.explain.composed import Chain
 from pipeline.explain.gradcam import last_maps
 from pipeline.explain.pictures import Pictures
@@ -37,32 +37,13 @@ def coloured_vectors(
     predictions are shown), any other name a group column.
     """
     table = read_table(files.FACES)
-    known = [name for name in table.column_names if name not in ("face_id", "vector", "target")]
-    if colour not in ("target", "error", *known):
-        raise UserError(f"faces cannot be coloured by {colour!r}: choose target, error, {', '.join(known)}")
-    rows = np.arange(table.num_rows)
-    values: list[Any] = table["target" if colour == "error" else colour].to_pylist()
-    if colour == "error":
-        predicted = mean_predictions(policy, optimizer)
-        errors = [
-            abs(predicted[face] - target) if face in predicted else np.nan
-            for face, target in zip(table["face_id"].to_pylist(), values, strict=True)
-        ]
-        rows, values = rows[np.isfinite(errors)], errors
-    order = np.random.default_rng(seed).permutation(len(rows))[:count]
-    chosen = np.sort(rows[order])
-    shown = [values[row] for row in chosen]
-    return vectors_of(table)[chosen], [
-        float(v) if colour in ("target", "error") else str("unknown" if v is None else v) for v in shown
-    ]
 
+    def predicted() -> dict[str, float]:
+        path = files.run_folder(optimizer, policy) / "predictions.parquet"
+        return mean_predictions(read_table(path, ["face_id", "prediction"]))
 
-def mean_predictions(policy: str, optimizer: str) -> dict[str, float]:
-    """The mean prediction of all members for every face that they were asked about."""
-    path = files.run_folder(optimizer, policy) / "predictions.parquet"
-    frame = read_table(path, ["face_id", "prediction"]).to_pandas()
-    means: pd.Series[float] = frame.groupby("face_id")["prediction"].mean()
-    return {str(face): float(value) for face, value in means.items()}
+    chosen, values = coloured(table, colour, count, seed, predicted)
+    return vectors_of(table)[chosen], values
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,11 @@ def run_folder(optimizer: str, policy: str) -> Path:
     return MODELS / policy / optimizer
 
 
+def classifier_checkpoints(loss: str) -> Path:
+    """What an interrupted run of such classifiers goes on from."""
+    return LOGS / "checkpoints" / "classify" / loss
+
+
 def classifier_folder(loss: str) -> Path:
     """The classifiers trained with one loss."""
     return CLASSIFIERS / loss

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
-from pipeline.cnn.classification import ClassificationRecipe, fit_classifier
+from pipeline.cnn.classification import ClassificationRecipe
+from pipeline.cnn.classification_fit import fit_classifier
 from pipeline.cnn.classifier import Classifier
+from pipeline.cnn.loading import EpochOrder
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 
@@ -41,8 +43,8 @@ def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 TRAIN, VALIDATION, TEST = bars(96, 0), bars(48, 1), bars(48, 2)
 
 
-def fit(recipe=TINY, seed=1, train=TRAIN, validation=VALIDATION):
-    return fit_classifier(train, validation, CLASSES, recipe, seed, accelerator="cpu")
+def fit(recipe=TINY, seed=1, train=TRAIN, validation=VALIDATION, **how):
+    return fit_classifier(train, validation, CLASSES, recipe, seed, accelerator="cpu", **how)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,47 @@ def test_the_same_seed_gives_the_same_history_and_another_one_does_not():
     first, second, other = fit(recipe), fit(recipe), fit(recipe, seed=2)
     assert first.history.equals(second.history)
     assert not first.history.equals(other.history)
+
+
+def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes_and_tells_its_epochs(tmp_path):
+    recipe = replace(
+        TINY,
+        epochs=4,
+        lr_patience=0,
+        zoom=0.1,
+        flip=True,
+        architecture_settings={"width": 0.02, "drop_rate": 0.3},
+    )
+    checkpoints = tmp_path / "checkpoints"
+    wrong = (VALIDATION[0], (VALIDATION[1] + 1) % 3)  # what is learnt makes this worse: the rate falls
+
+    def train(**how):
+        return fit(recipe, validation=wrong, **how)
+
+    def fail(row):
+        if row["epoch"] == 3:
+            raise RuntimeError("the power went")
+
+    with pytest.raises(RuntimeError, match="the power went"):
+        train(checkpoints=checkpoints, on_epoch=fail)
+    told = []
+    resumed = train(checkpoints=checkpoints, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [3, 4]
+    done = train(checkpoints=checkpoints, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [3, 4], "what is done is not trained again"
+    whole = train()
+    assert whole.history["lr"].nunique() > 1, "the schedule was part of it"
+    for number, one in enumerate((resumed, done, whole)):
+        assert one.history.equals(whole.history)
+        one.classifier.save(tmp_path / f"{number}")
+    assert len({(tmp_path / f"{number}").read_bytes() for number in range(3)}) == 1
+
+
+def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
+    recipe = replace(TINY, epochs=1)
+    fit(recipe, checkpoints=tmp_path)
+    other = fit(recipe, seed=2, checkpoints=tmp_path)
+    assert other.history.equals(fit(recipe, seed=2).history)
 
 
 def test_training_leaves_the_global_random_state_alone():
@@ -188,6 +231,16 @@ def test_rare_classes_weigh_more_and_absent_ones_nothing():
     assert float(even[0] + 3 * even[1]) == pytest.approx(4), "the mean weight of a sample is 1"
 
 
+@pytest.mark.parametrize(("loss", "same"), [("class_balanced", True), ("dwb", True), ("focal", False)])
+def test_a_loss_that_weighs_classes_by_itself_is_not_balanced_again(loss, same):
+    rare = (TRAIN[0][:40], np.where(np.arange(40) % 10, 1, 2 * (np.arange(40) % 20 > 0)))
+    histories = [
+        fit(replace(TINY, loss=loss, balance=balance, epochs=1), train=rare).history
+        for balance in (True, False)
+    ]
+    assert histories[0].equals(histories[1]) == same
+
+
 def test_batches_go_through_every_picture_once_in_a_new_order_each_round():
     pictures, labels = as_tensor(np.zeros((10, 4, 4), np.uint8)), torch.arange(10)
     batches = Batches(pictures, labels, 4, seed=3)
@@ -198,6 +251,19 @@ def test_batches_go_through_every_picture_once_in_a_new_order_each_round():
     assert torch.cat([y for _, y in again]).tolist() == first
     assert [len(y) for _, y in Batches(pictures, labels, 4)] == [4, 4, 2]
     assert len(batches) == 3
+
+
+def test_a_last_batch_of_one_picture_is_left_out_of_training_as_in_finetune():
+    pictures, labels = as_tensor(np.zeros((33, 4, 4), np.uint8)), torch.arange(33)
+    training = Batches(pictures, labels, 16, seed=3)
+    rounds = [frozenset(torch.cat([y for _, y in training]).tolist()) for _ in range(6)]
+    assert {len(seen) for seen in rounds} == {32}
+    assert len(set(rounds)) > 3, "another one each time"
+    assert len(training) == 2
+    assert [len(y) for _, y in Batches(pictures, labels, 16)] == [16, 16, 1], "all are validated on"
+    assert len(EpochOrder(33, 3, 16)) == 32
+    history = fit(replace(TINY, epochs=1), train=(TRAIN[0][:33], TRAIN[1][:33])).history
+    assert np.isfinite(history["train_loss"]).all()
 
 
 def test_distortion_zooms_shears_and_flips_each_picture_by_itself():

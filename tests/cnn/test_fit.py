@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pipeline import losses
 from pipeline.cnn.augmentation import Augmentation
-from pipeline.cnn.checkpoints import LAST
 from pipeline.cnn.criterion import Criterion
 from pipeline.cnn.fit import Fitted, Material, fit_network
 from pipeline.cnn.heads import ValueHead
@@ -19,6 +18,7 @@ from pipeline.cnn.loading import Faces
 from pipeline.cnn.module import Row
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import Machine, Recipe
+from pipeline.cnn.training import LAST
 from pipeline.encoders.trunks import Trunk
 from pipeline.errors import UserError
 from pipeline.losses.base import Loss

@@ -14,6 +14,7 @@ from scipy.io import savemat
 
 from pipeline import datasets
 from pipeline.datasets import LeftOutWarning
+from pipeline.datasets.image_duplicates import kept_once
 from pipeline.datasets.image_sets import ImageSet, divide, read_images
 from pipeline.errors import UserError
 from pipeline.rejects import Rejects
@@ -75,7 +76,7 @@ def test_cifar10_is_read_from_its_own_files(tmp_path: Path, monkeypatch: pytest.
 
     batch = {"data": planes.reshape(10, -1), "labels": list(range(10))}
     monkeypatch.setattr(CIFAR10, "train_list", [put("data_batch_1", batch)])
-    monkeypatch.setattr(CIFAR10, "test_list", [put("test_batch", batch)])
+    monkeypatch.setattr(CIFAR10, "test_list", [put("test_batch", batch | {"data": 255 - batch["data"]})])
     names = [f"c{k}" for k in range(10)]
     meta = put("batches.meta", {"label_names": names})
     monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
@@ -90,9 +91,9 @@ def test_svhn_is_read_from_its_own_files_and_10_is_the_digit_0(
 ) -> None:
     from torchvision.datasets import SVHN
 
-    pixels = RNG.integers(0, 256, (32, 32, 3, 10), dtype=np.uint8)
     listed = {}
     for split in ("train", "test"):
+        pixels = RNG.integers(0, 256, (32, 32, 3, 10), dtype=np.uint8)
         file = tmp_path / f"{split}_32x32.mat"
         savemat(file, {"X": pixels, "y": np.arange(1, 11)[:, None]})
         digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
@@ -100,7 +101,7 @@ def test_svhn_is_read_from_its_own_files_and_10_is_the_digit_0(
     monkeypatch.setattr(SVHN, "split_list", listed)
     found = read_images("svhn", tmp_path)
     assert found.labels.tolist() == [*range(1, 10), 0] * 2
-    np.testing.assert_array_equal(found.pictures[4], pixels[..., 4])
+    np.testing.assert_array_equal(found.pictures[14], pixels[..., 4])
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "svhn"])
@@ -198,7 +199,7 @@ def test_expressions_are_faces_with_a_number_a_name_and_a_fold(tmp_path: Path) -
     fer_folders(tmp_path)
     rows = datasets.read("fer2013", tmp_path, rejects=Rejects()).to_pylist()
     row = next(row for row in rows if row["path"] == "test/disgust/a.png")
-    assert (row["target"], row["expression"], row["fold"]) == (1.0, "disgust", "2")
+    assert (row["target"], row["expression"], row["fold"]) == (1.0, "disgust", "test")
     fer_csv(tmp_path / "fer2013.csv")
     with pytest.raises(UserError, match="table of pixels, not as pictures"):
         datasets.read("fer2013", tmp_path)
@@ -230,7 +231,7 @@ def test_raf_db_is_read_by_its_list(tmp_path: Path) -> None:
     grey = read_images("raf_db", tmp_path / "basic", rejects=Rejects(), size=32, colour=False)
     assert grey.pictures.shape == (14, 32, 32)
     rows = datasets.read("raf_db", tmp_path, rejects=Rejects()).to_pylist()
-    assert {row["fold"] for row in rows} == {"0", "2"}
+    assert {row["fold"] for row in rows} == {"train", "test"}
     assert all("/original/" in row["path"] for row in rows)
 
 
@@ -296,6 +297,65 @@ def test_ck_plus_names_what_it_leaves_out(tmp_path: Path) -> None:
         read_images("ck_plus", tmp_path, rejects=Rejects(), fold=10)
     with pytest.raises(UserError, match="11 folds need as many subjects: there are 10"):
         read_images("ck_plus", tmp_path, rejects=Rejects(), folds=11)
+
+
+# pictures that are there twice
+
+
+def doubled(splits: list[str] | None, numbers: list[int], labels: list[int]) -> tuple[list[int], Rejects]:
+    """The rows that stay of pictures given by numbers, and the rejects."""
+    pictures = np.array(numbers, np.uint8).reshape(-1, 1, 1)
+    published = None if splits is None else np.array(splits)
+    rejects = Rejects()
+    images = ImageSet(pictures, np.array(labels), ("a", "b"), published)
+    keep = kept_once(pictures, images.labels, images.splits, images.called, rejects)
+    assert images.only(keep).labels.tolist() == [label for label, k in zip(labels, keep, strict=True) if k]
+    return np.flatnonzero(keep).tolist(), rejects
+
+
+def test_undivided_pictures_are_kept_once_and_contradictory_ones_not_at_all() -> None:
+    rows, rejects = doubled(None, [1, 2, 2, 3, 3, 4], [0, 1, 1, 0, 1, 0])
+    assert rows == [0, 1, 5]
+    assert rejects.counts() == {"conflicting_targets": 2, "duplicate": 1}
+    assert rejects.rows[0]["detail"] == "picture 2 (b) is the same as picture 1 (b), which is kept"
+    assert "the same picture has different classes: picture 3 (a), picture 4 (b)" in str(
+        rejects.rows[1]["detail"]
+    )
+
+
+def test_a_picture_that_judges_does_not_teach_whatever_its_class() -> None:
+    splits = ["train", "train", "validation", "test", "test", "train", "validation"]
+    rows, rejects = doubled(splits, [1, 2, 2, 1, 1, 3, 1], [0, 0, 1, 1, 0, 0, 0])
+    assert rows == [2, 3, 4, 5], "published test pictures stay, contradictory or not"
+    assert rejects.counts() == {"duplicate": 3}
+    assert (
+        rejects.rows[0]["detail"] == "picture 0 (train, a) is the same as picture 3 (test, b), which is kept"
+    )
+
+
+def test_duplicates_across_published_splits_are_named_by_file_and_line(tmp_path: Path) -> None:
+    path = fer_csv(tmp_path / "fer2013.csv")
+    lines = path.read_text().splitlines()
+    _, pixels, _ = lines[-1].split(",")
+    path.write_text("\n".join([*lines, f"6,{pixels},Training"]) + "\n")
+    rejects = Rejects()
+    assert len(read_images("fer2013", tmp_path, rejects=rejects)) == 21
+    (row,) = rejects.rows
+    same = "fer2013.csv, line 23 (train, neutral) is the same as fer2013.csv, line 22 (test, neutral)"
+    assert row["detail"] == f"{same}, which is kept"
+    raf_db(tmp_path)
+    files = tmp_path / "Image/aligned"
+    (files / "test_00003_aligned.jpg").write_bytes((files / "train_00003_aligned.jpg").read_bytes())
+    more = "train_00009.jpg 3\n"
+    with (tmp_path / "EmoLabel/list_patition_label.txt").open("a") as table:
+        table.write(more)
+    picture(files / "train_00009_aligned.jpg", 100, mode="RGB")
+    found = read_images("raf_db", tmp_path, rejects=rejects)
+    assert found.splits is not None
+    assert found.splits.tolist() == ["train"] * 6 + ["test"] * 7 + ["train"]
+    assert "Image/aligned/train_00003_aligned.jpg (train, disgust) is the same as" in str(
+        rejects.rows[-1]["detail"]
+    )
 
 
 # dividing

@@ -369,3 +369,14 @@ def test_assert_disjoint_names_the_face_or_the_subject() -> None:
     with pytest.raises(UserError, match="subject 'anna' is in both train and test"):
         assert_disjoint(pa.table({"face_id": ids, "split": ["train", "test"]}), table)
     assert_disjoint(pa.table({"face_id": ids, "split": ["train", "train"]}), table)
+
+
+@pytest.mark.parametrize("names", [("train", "validation", "test"), ("train", "test")])
+def test_parts_that_are_named_are_no_folds(names):
+    table = manifest([20.0] * 30, None, part=[names[n % len(names)] for n in range(30)])
+    with pytest.raises(UserError, match=r"names its parts \(test, train.*set split.method to published"):
+        split(table, "folds", seed=0, folder="part")
+    division = dict(zip(table["face_id"].to_pylist(), table["part"].to_pylist(), strict=True))
+    sides = split(table, "published", seed=0, folder="part").to_pylist()
+    assert all(row["split"] == division[row["face_id"]] for row in sides if row["split"] != "validation")
+    assert {row["split"] for row in sides} == {"train", "validation", "test"}

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.cnn.emosynthnet import EmoSynthNet
+from pipeline.encoders import build
 from pipeline.encoders.dlib_resnet import DlibResNet
 from pipeline.errors import UserError
 from pipeline.explain.gradcam import grad_cam, guided_grad_cam, guided_gradients, last_maps
@@ -110,6 +111,85 @@ def test_elu_networks_are_guided_too():
     network[2].weight.data = torch.tensor([[3.0, -2.0]])
     found = guided_gradients(network, torch.tensor([[1.0, 1.0]]), Value())
     assert found.tolist() == [[3.0, 0.0]], "what is negative does not come back through the ELU"
+
+
+ACTIVATIONS = [
+    nn.CELU,
+    nn.ELU,
+    nn.GELU,
+    nn.Hardshrink,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.LogSigmoid,
+    nn.Mish,
+    nn.PReLU,
+    nn.RReLU,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.SELU,
+    nn.SiLU,
+    nn.Softplus,
+    nn.Softshrink,
+    nn.Softsign,
+    nn.Tanh,
+    nn.Tanhshrink,
+    lambda: nn.Threshold(0.1, 0.0),
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_nothing_negative_comes_back_through_any_activation(activation):
+    network = nn.Sequential(activation(), nn.Linear(2, 1, bias=False))
+    network[1].weight.data = torch.tensor([[3.0, -2.0]])
+    found = guided_gradients(network, torch.tensor([[0.8, 0.8]]), Value())
+    assert found[0, 0] > 0
+    assert found[0, 1] == 0
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.RReLU])
+def test_a_layer_is_seen_as_it_was_before_any_activation_in_place(activation):
+    def network(inplace):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), activation(inplace=inplace), nn.Flatten(), nn.Linear(144, 2))
+
+    np.testing.assert_allclose(
+        grad_cam(network(True), IMAGES, layer="0"), grad_cam(network(False), IMAGES, layer="0"), atol=1e-6
+    )
+
+
+def test_a_gate_is_not_guided():
+    """A sigmoid scales other maps; what it takes away from one class is as real as what it gives."""
+    network = nn.Sequential(nn.Sigmoid(), nn.Linear(1, 1, bias=False))
+    network[1].weight.data.fill_(-1.0)
+    assert guided_gradients(network, torch.zeros(1, 1), Value())[0, 0] == -0.25
+
+
+class GuidedReLU6(nn.Module):
+    """Guided by a hook on the tensor, without torch functions being watched."""
+
+    def forward(self, x):
+        output = x.clamp(0, 6)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: gradient.clamp_min(0))
+        return output
+
+
+def with_guided_relu6(module):
+    for name, child in module.named_children():
+        setattr(module, name, GuidedReLU6() if isinstance(child, nn.ReLU6) else with_guided_relu6(child))
+    return module
+
+
+def test_the_embedded_encoder_of_relu6_layers_is_guided():
+    torch.manual_seed(0)
+    pixels = torch.rand(1, 3, 64, 64)
+    networks = [nn.Sequential(*build("efficientnet_lite0").load()) for _ in range(2)]
+    assert any(isinstance(module, nn.ReLU6) for module in networks[0].modules())
+    found = guided_gradients(networks[0], pixels, ClassScore())
+    expected = guided_gradients(with_guided_relu6(networks[1]), pixels, ClassScore())
+    assert found.any()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_guided_grad_cam_is_the_product():

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from pipeline.errors import UserError
+from pipeline.explain import landscape
 from pipeline.explain.landscape import (
+    NoExtremesError,
     Objective,
     direction,
     hessian_extremes,
@@ -38,7 +40,7 @@ def dense_hessian(objective, batch):
         return torch.func.functional_call(objective, dict(zip(names, parts, strict=True)), batch)
 
     flat = torch.cat([p.detach().reshape(-1) for p in objective.parameters()])
-    return torch.autograd.functional.hessian(value, flat).numpy()
+    return torch.autograd.functional.hessian(value, flat, vectorize=True).numpy()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -138,6 +140,23 @@ def test_the_ratio_is_0_where_the_loss_is_convex():
     assert ratio_plane(convex, batch, flat, steps=3, tolerance=1e-6).values.max() < 1e-4
 
 
+def test_points_without_extremes_have_no_ratio_and_cost_no_other_point(monkeypatch):
+    objective, batch = small()
+    along = (direction(objective, 1), direction(objective, 2))
+    values = iter([(-1.0, 4.0)] * 4 + [None] + [(-1.0, 2.0)] * 4)
+
+    def extremes(*args, **settings):
+        found = next(values)
+        if found is None:
+            raise NoExtremesError("not found")
+        return found
+
+    monkeypatch.setattr(landscape, "hessian_extremes", extremes)
+    plane = ratio_plane(objective, batch, along, steps=3)
+    assert plane.failed == 1
+    np.testing.assert_array_equal(plane.values.ravel(), [0.25] * 4 + [np.nan] + [0.5] * 4)
+
+
 @pytest.mark.parametrize("settings", [{"steps": 4}, {"steps": 1}, {"radius": 0.0}])
 def test_planes_without_a_middle_are_refused(settings):
     objective, batch = small()
@@ -148,5 +167,5 @@ def test_planes_without_a_middle_are_refused(settings):
 
 def test_a_loss_that_overflows_is_named():
     objective, (x, y) = small()
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(NoExtremesError, match="not finite"):
         hessian_extremes(objective, (x * float("inf"), y))

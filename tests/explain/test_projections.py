@@ -13,6 +13,16 @@ def clusters(width=60):
     return (centres[groups] + rng.normal(size=(80, width))).astype(np.float32), groups
 
 
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """UMAP's preparations as the Python that they are: to compile them takes ten times what 80 vectors do."""
+    from umap import umap_
+
+    for name in ("fast_knn_indices", "smooth_knn_dist", "compute_membership_strengths"):
+        monkeypatch.setattr(umap_, name, getattr(umap_, name).py_func)
+
+
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("method", ["tsne", "umap"])
 def test_what_is_near_stays_near_and_the_same_seed_gives_the_same_plane(method):
     vectors, groups = clusters()

@@ -8,6 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from timm.models import register_model
+from torch import nn
 from typer.testing import CliRunner
 
 from pipeline import params
@@ -15,6 +17,7 @@ from pipeline.cli import app
 from pipeline.cnn.classifier import Classifier
 from pipeline.encoders import build
 from pipeline.errors import UserError
+from pipeline.explain.landscape import Objective, Plane
 from pipeline.faces import shards
 from pipeline.faces.examples import portrait
 from pipeline.params import Params
@@ -24,7 +27,7 @@ from pipeline.regression.mlp import Layout
 from pipeline.reports import classification as reported
 from pipeline.reports.classification_tables import read_classifiers
 from pipeline.reports.explained import read_explained
-from pipeline.stages import classify, explaining, files
+from pipeline.stages import classify, explained_files, explaining, files
 from pipeline.tables import producer_of, read_table, vector_type, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -32,12 +35,44 @@ LOSSES = ["cross_entropy", "am_softmax"]
 CLASSIFY: dict[str, Any] = {
     "images": {"name": "fer2013", "root": "fer", "settings": {"size": 16}},
     "seeds": [1, 2],
-    "architecture": {"name": "emosynthnet", "settings": {"width": 0.02, "drop_rate": 0.0}},
+    "architecture": {"name": "two_convolutions", "settings": {}},
     "losses": LOSSES,
     "loss_settings": {"am_softmax": {"scale": 10.0}},
     "epochs": 2,
     "batch_size": 16,
 }
+
+
+class TwoConvolutions(nn.Module):
+    """What a classifier asks of timm's networks, small enough for hundreds of Hessian products."""
+
+    num_features = 8
+
+    def __init__(self, in_chans: int, num_classes: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            nn.Conv2d(in_chans, 8, 3, 2), nn.ELU(), nn.Conv2d(8, self.num_features, 3, 2), nn.ELU()
+        )
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.blocks(pixels)
+        return maps
+
+    def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        features = maps.mean((2, 3))
+        return features if pre_logits else self.fc(features)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.forward_head(self.forward_features(pixels))
+
+
+@register_model
+def two_convolutions(in_chans: int = 1, num_classes: int = 7, **ignored: Any) -> nn.Module:
+    return TwoConvolutions(in_chans, num_classes)
 
 
 def settings(**changes: Any) -> Params:
@@ -145,6 +180,7 @@ def test_each_loss_has_networks_scores_histories_and_predictions() -> None:
         assert described["loss"] == loss
         assert described["classes"][3] == "happy"
         assert Classifier.load(folder / "1.safetensors").design.counts == (10,) * 7
+        assert not files.classifier_checkpoints(loss).exists()
 
 
 def test_the_same_settings_give_the_same_bytes() -> None:
@@ -236,6 +272,36 @@ def test_landscapes_lie_side_by_side_with_the_trained_loss_in_the_middle() -> No
     assert middle == pytest.approx(
         float(classifier.loss(outputs, torch.as_tensor(labels)).detach()), rel=1e-4
     )
+
+
+def test_both_axes_are_checked_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explained_files, "loss_plane", None)
+    with pytest.raises(UserError, match=r"4 steps .* odd number"):
+        explaining.landscape(settings(), ["cross_entropy"], 5, 0.5, 3, 4)
+
+
+def test_the_loss_plane_is_kept_whatever_becomes_of_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Objective(nn.Linear(2, 1).double(), nn.MSELoss())
+    batch = (torch.ones(4, 2).double(), torch.ones(4, 1).double())
+
+    def interrupted(*args: Any) -> Plane:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explained_files, "ratio_plane", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        explained_files.keep_planes("plane_kept", "Kept", objective, [batch], 1, 0.5, 3, 3)
+    assert explained("plane")["plane_kept"].frame["loss"].notna().all()
+
+    def failing(*args: Any) -> Plane:
+        values = np.full((3, 3), 0.5)
+        values[0, 2] = np.nan
+        return Plane(np.linspace(-1, 1, 3), np.linspace(-1, 1, 3), values)
+
+    monkeypatch.setattr(explained_files, "ratio_plane", failing)
+    lines = explained_files.keep_planes("plane_kept", "Kept", objective, [batch], 1, 1.0, 3, 3)
+    assert lines[-1] == "Kept: the Hessian's ratio was not found at 1 of 9 points."
+    assert "ratio was not found at 1 of 9 points." in (files.EXPLAINED / "index.html").read_text()
+    (files.EXPLAINED / "plane_kept.parquet").unlink()
 
 
 def test_what_was_not_trained_is_named_with_what_was() -> None:

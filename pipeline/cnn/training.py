@@ -1,0 +1,98 @@
+"""What all trainings by Lightning share: checkpoints that belong to one run, threads, and silence."""
+
+import contextlib
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from pipeline.errors import UserError
+from pipeline.losses.base import DivergedError
+from pipeline.tables import UNREADABLE
+
+IDENTITY_KEY = "vec2age_identity"
+LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
+
+
+class Identity(Callback):
+    """What a checkpoint belongs to: it is of no use to a run of other settings or faces."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Write it."""
+        checkpoint[IDENTITY_KEY] = self.identity
+
+
+def usable(checkpoints: Path, identity: str) -> Path | None:
+    """The checkpoint of this very run, if there is one; another's, or a damaged one, is removed."""
+    last = checkpoints / LAST
+    if last.exists():
+        with contextlib.suppress(UserError):
+            if read_checkpoint(last).get(IDENTITY_KEY) == identity:
+                return last
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; nothing in it is executed."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise UserError(f"the checkpoint {path} is damaged: remove it and train again") from error
+    return content
+
+
+def fit(
+    trainer: pl.Trainer, module: pl.LightningModule, loaders: pl.LightningDataModule, resumable: Path | None
+) -> None:
+    """Run the Trainer; what it does to exceptions is undone."""
+    try:
+        trainer.fit(module, datamodule=loaders, ckpt_path=resumable, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except ProcessRaisedException as error:
+        said = str(error).strip().splitlines()[-1]
+        name, _, sentence = said.partition(": ")
+        if name.startswith("pipeline.") and name.endswith("Error"):
+            raise (DivergedError if name.endswith(DivergedError.__name__) else UserError)(sentence) from None
+        raise
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from telling users about GPUs and loaders that they did not ask about."""
+    names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

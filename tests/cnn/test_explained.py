@@ -1,0 +1,118 @@
+"""`vec2age explain` of whole networks, on forty made faces and networks of a few thousand weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pipeline import losses, params
+from pipeline.cli import app
+from pipeline.cnn.criterion import Criterion
+from pipeline.errors import UserError
+from pipeline.params import Params
+from pipeline.reports.explained import read_explained
+from pipeline.stages import explaining_networks, files, finetune
+from pipeline.tables import read_table
+
+PROJECT = Path(__file__).resolve().parents[2]
+BACKBONE = "test_resnet"
+
+
+def settings() -> Params:
+    tree: dict[str, Any] = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    wanted = tree["finetune"]
+    wanted |= {"losses": ["mse", "dldl_v2", "coral"], "backbones": [BACKBONE], "seeds": [11, 12]}
+    wanted["pictures"]["size"] = 24
+    wanted["recipe"] |= {"epochs": 1, "batch_size": 8}
+    wanted["machine"]["threads"] = 1
+    return params.check(tree, Path("params.yaml"))
+
+
+def train(loss: str) -> None:
+    finetune.run(settings(), 1, loss=loss, backbone=BACKBONE)
+
+
+def explained(kind: str) -> dict[str, Any]:
+    return {table.name: table for table in read_explained(files.EXPLAINED)[kind]}
+
+
+def predictions(loss: str) -> Any:
+    """Of the better network: target, prediction and error by face, of test faces."""
+    folder = files.network_folder(loss, BACKBONE)
+    scores = read_table(folder / "scores.parquet").to_pandas()
+    best = scores.loc[scores["val_mae"].idxmin(), "member"]
+    frame = read_table(folder / "predictions.parquet").to_pandas()
+    mine = frame[(frame["member"] == best) & (frame["split"] == "test")].set_index("face_id")
+    return mine.assign(error=(mine["prediction"] - mine["target"]).abs())
+
+
+@pytest.mark.parametrize("loss", ["dldl_v2", "coral"])
+def test_faces_show_what_the_best_networks_number_rests_on(loss: str, project: Any) -> None:
+    train(loss)
+    explaining_networks.faces(settings(), loss, BACKBONE, 3, None, None)
+    table = explained("heat")[f"faces_network_{loss}_{BACKBONE}"]
+    known = predictions(loss)
+    said = {f"{row.target:g} → {row.prediction:.1f}" for row in known.itertuples()}
+    assert len(table.frame) == 3
+    assert set(table.frame["text"]) <= said
+    assert (table.frame["overlay"] != table.frame["picture"]).all()
+    assert table.frame["guided"].nunique() == 3, "gradients reach the pixels"
+    explaining_networks.faces(settings(), loss, BACKBONE, 3, "trunk.network.layer1", "target")
+    table = explained("heat")[f"faces_network_{loss}_{BACKBONE}_target"]
+    assert "Layer trunk.network.layer1." in str(table.settings["caption"])
+    with pytest.raises(UserError, match="does not predict 'yaw': it predicts target"):
+        explaining_networks.faces(settings(), loss, BACKBONE, 3, None, "yaw")
+
+
+def test_features_are_coloured_by_target_error_and_group(project: Any) -> None:
+    train("mse")
+    for colour in ("target", "error", "gender"):
+        explaining_networks.features(settings(), ["mse"], BACKBONE, "tsne", colour, 100)
+    tables = explained("projection")
+    known = predictions("mse").sort_index()
+    prefix = f"features_network_mse_{BACKBONE}_tsne"
+    assert tables[f"{prefix}_target"].frame["value"].tolist() == known["target"].tolist()
+    np.testing.assert_allclose(tables[f"{prefix}_error"].frame["value"], known["error"], rtol=1e-5)
+    assert set(tables[f"{prefix}_gender"].frame["label"]) <= {"f", "m"}
+    with pytest.raises(UserError, match="cannot be coloured by 'mood': choose target, error, subject"):
+        explaining_networks.features(settings(), ["mse"], BACKBONE, "tsne", "mood", 100)
+
+
+def test_the_loss_of_training_faces_is_in_the_middle_of_the_landscape(project: Any) -> None:
+    train("mse")
+    explaining_networks.landscape(settings(), ["mse"], BACKBONE, 10, 0.5, 3, 0)
+    frame = explained("plane")[f"plane_network_mse_{BACKBONE}"].frame
+    found = explaining_networks.trained("mse", BACKBONE)
+    seen = explaining_networks.pictures_of(
+        settings(), found, *explaining_networks.some_faces(settings(), found, "train", 10)
+    )
+    with torch.no_grad():
+        expected = float(found.criterion(found.network(seen.inputs), seen.targets))
+    middle = frame[(frame["x"] == 0) & (frame["y"] == 0)]["loss"].iloc[0]
+    assert middle == pytest.approx(expected, rel=1e-4)
+    assert len(frame) == 9
+
+
+def test_what_was_not_trained_is_named(project: Any) -> None:
+    with pytest.raises(UserError, match="loss 'mse' and backbone 'vgg16': none was trained yet"):
+        explaining_networks.trained("mse", "vgg16")
+    Path("params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    for options in (["--loss", "mse"], ["--backbone", "vgg16"], ["--column", "yaw"]):
+        found = CliRunner().invoke(app, ["explain", "faces", *options]).exception
+        assert isinstance(found, UserError)
+        assert "named by --loss and --backbone together" in str(found)
+
+
+def test_ordinal_predictions_that_gradients_flow_from_are_expectations() -> None:
+    criterion = Criterion(losses.build("or_cnn", labels=[20.0, 30.0, 40.0]))
+    output = torch.zeros(1, 2, requires_grad=True)
+    value = criterion.smooth_prediction(output)
+    assert value.tolist() == [[30.0]], "20, 30, 40 at 1/2, 0, 1/2"
+    value.sum().backward()
+    assert output.grad is not None
+    assert output.grad.abs().sum() > 0
+    plain = Criterion(losses.build("mse"), span=(0.0, 100.0))
+    assert plain.smooth_prediction(torch.tensor([0.25])).tolist() == [[25.0]]
