@@ -36,7 +36,8 @@ class Evaluation:
         One row for each policy, optimiser and measure: members, diverged, min, mean, std (ddof 1),
         median, max, iqm with iqm_low and iqm_high.
     pooled
-        One row a policy: the interquartile mean test error over all optimisers, stratified by them.
+        One row a policy: the interquartile mean test error over all optimisers, stratified by them, of the
+        seeds that ended well under every policy; `left_out` names the others.
     improvement
         One row a comparison: the probability that `first` has the lower test error than `second`.
     choices
@@ -90,7 +91,7 @@ def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
         settings=settings,
         members=members,
         summary=summary,
-        pooled=pd.DataFrame(pooled_rows(results, settings)),
+        pooled=pd.DataFrame(pooled_rows(results, settings), columns=POOLED),
         improvement=pd.DataFrame(improvement_rows(results, settings), columns=IMPROVEMENT),
         choices=pd.DataFrame(choice_rows(results)),
         contenders=pd.DataFrame(contender_rows(results, settings)),
@@ -146,17 +147,38 @@ def best_optimizers(results: Results, summary: pd.DataFrame) -> dict[str, str]:
     return best
 
 
+POOLED = ["policy", "members", "iqm", "iqm_low", "iqm_high", "left_out"]
+
+
 def pooled_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows of `Evaluation.pooled`."""
-    for policy in results.policies:
-        strata = [scores_of(run, "test_mae") for run in results.runs if run.policy == policy]
-        sound = [stratum for stratum in strata if np.isfinite(stratum).any()]
-        if not sound:
-            continue
+    """The rows of `Evaluation.pooled`; none where no seed of any optimiser ended well under every policy."""
+    sound, left_out = comparable(results)
+    for policy in results.policies if sound else ():
         seed = derive_seed(settings.seed, "pooled", policy)
-        iqm, low, high = estimate(*sound, seed=seed, resamples=settings.resamples)
-        members = sum(int(np.isfinite(stratum).sum()) for stratum in sound)
-        yield {"policy": policy, "members": members, "iqm": iqm, "iqm_low": low, "iqm_high": high}
+        strata = [scores[policy].to_numpy(dtype=np.float64) for scores in sound]
+        iqm, low, high = estimate(*strata, seed=seed, resamples=settings.resamples)
+        members = sum(stratum.size for stratum in strata)
+        row = {"policy": policy, "members": members, "iqm": iqm, "iqm_low": low, "iqm_high": high}
+        yield row | {"left_out": left_out}
+
+
+def comparable(results: Results) -> tuple[list[pd.DataFrame], str]:
+    """Of each optimiser the test errors (seeds, policies) of seeds that ended well under every policy.
+
+    A policy must not win because its worst optimiser diverged, and so is missing from its mean. The second
+    value says in words which seeds of which optimiser are left out.
+    """
+    sound, left_out = [], []
+    for optimizer in results.optimizers:
+        runs = [run for run in results.runs if run.optimizer == optimizer]
+        errors = {run.policy: run.scores.set_index("seed")["test_mae"] for run in runs}
+        scores = pd.DataFrame(errors).reindex(columns=results.policies)
+        kept = scores.dropna()
+        if len(kept):
+            sound.append(kept)
+        if len(kept) < len(scores):
+            left_out.append(f"{optimizer.upper()} ({len(scores) - len(kept)} of {len(scores)} seeds)")
+    return sound, ", ".join(left_out)
 
 
 IMPROVEMENT = ["title", "policy", "optimizer", "first", "second", "seeds", "probability", "low", "high"]

@@ -100,16 +100,25 @@ def counted(results: Results, evaluation: Evaluation) -> str:
 
 
 def policies_compared(evaluation: Evaluation) -> Iterator[str]:
-    """Which policy has the lower error over all optimisers, if their intervals are apart."""
-    rows = evaluation.pooled.sort_values("iqm")
+    """Which policy has the lower error over the same seeds of the same optimisers, if any is shown to."""
+    rows = evaluation.pooled.sort_values("iqm", kind="stable")
+    if rows.empty and evaluation.members["policy"].nunique() > 1:
+        yield "The policies are not compared: no seed of any optimiser ended well under every one of them."
     if len(rows) < 2:
         return
     better, worse = rows.iloc[0], rows.iloc[1]
     unit = evaluation.settings.unit
+    left_out = f" Left out, because they diverged under a policy: {better['left_out']}."
+    first, second = (f"the {policy_title(row['policy'])}" for row in (better, worse))
+    verdict = (
+        f"{first} gives a lower error than {second}"
+        if better["iqm_high"] < worse["iqm_low"]
+        else f"no difference is shown between {first} and {second}"
+    )
     yield (
-        f"Over all optimisers the {policy_title(better['policy'])} gives the lower error: an interquartile "
-        f"mean of {span(better, 'iqm')} against {span(worse, 'iqm')} {unit} (95% intervals over seeds; they "
-        f"{'overlap' if better['iqm_high'] >= worse['iqm_low'] else 'do not overlap'})."
+        f"Over the same seeds of the same optimisers {verdict}: an interquartile mean of "
+        f"{span(better, 'iqm')} against {span(worse, 'iqm')} {unit} (95% intervals over seeds)."
+        f"{left_out if better['left_out'] else ''}"
     )
 
 

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.reports.evaluation import evaluate
+from pipeline.reports.evaluation import evaluate, pooled_rows
 from pipeline.reports.results import Results
 from pipeline.reports.settings import Settings
+
+RUNS = [(policy, optimizer) for policy in ("fixed", "found") for optimizer in ("adam", "sgd")]
 
 
 def long_predictions(results: Results, run_index: int, split: str) -> pd.DataFrame:
@@ -94,6 +96,46 @@ def test_improvement_pairs_every_two_optimizers_and_every_two_policies_by_seed(e
         assert row["probability"] == (pair[keys[0]] < pair[keys[1]]).mean()
         assert row["probability"] >= 0.5
         assert row["low"] <= row["probability"] <= row["high"]
+
+
+def with_errors(results, errors):
+    """The same results with the test errors told, {(policy, optimizer): one number a member}."""
+    return dataclasses.replace(
+        results,
+        runs=tuple(
+            dataclasses.replace(run, scores=run.scores.assign(test_mae=errors[run.policy, run.optimizer]))
+            for run in results.runs
+        ),
+    )
+
+
+def test_a_policy_does_not_win_because_its_worst_optimizer_diverged(complete):
+    errors = {
+        ("fixed", "adam"): 2.2 + np.arange(6) / 100,
+        ("fixed", "sgd"): np.full(6, np.nan),
+        ("found", "adam"): 2.0 + np.arange(6) / 100,
+        ("found", "sgd"): np.full(6, 5.0),
+    }
+    found = pd.DataFrame(pooled_rows(with_errors(complete, errors), Settings(resamples=200)))
+    assert found["policy"].tolist() == ["fixed", "found"]
+    assert found["iqm"].tolist() == pytest.approx([2.225, 2.025])
+    assert found["members"].tolist() == [6, 6]
+    assert found["left_out"].tolist() == ["SGD (6 of 6 seeds)"] * 2
+
+
+def test_policies_are_pooled_over_the_seeds_that_ended_well_under_both(complete):
+    errors = {name: np.arange(1.0, 7.0) for name in RUNS}
+    errors["fixed", "sgd"] = np.array([np.nan, 2, 3, 4, 5, 6])
+    errors["found", "sgd"] = np.array([1, 2, 3, 4, 5, np.nan])
+    found = pd.DataFrame(pooled_rows(with_errors(complete, errors), Settings(resamples=200)))
+    assert found["members"].tolist() == [10, 10]
+    assert found["iqm"].nunique() == 1
+    assert found["left_out"].tolist() == ["SGD (2 of 6 seeds)"] * 2
+
+
+def test_policies_that_share_no_sound_seed_are_not_pooled(complete):
+    errors = {name: np.full(6, np.nan if name[0] == "fixed" else 1.0) for name in RUNS}
+    assert list(pooled_rows(with_errors(complete, errors), Settings(resamples=200))) == []
 
 
 def test_runs_without_a_common_seed_are_not_compared(complete):
