@@ -11,7 +11,14 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.metrics import error_per_target
 from pipeline.metrics.distributions import best_members, describe, estimate, probability_of_improvement
-from pipeline.reports.contenders import choice_rows, contender_rows, member_id, quality
+from pipeline.reports.contenders import (
+    DIFFERENCES,
+    choice_rows,
+    contender_rows,
+    difference_rows,
+    member_id,
+    quality,
+)
 from pipeline.reports.curves import learning_curves
 from pipeline.reports.groups import group_tables
 from pipeline.reports.results import FloatArray, Results, Run
@@ -46,6 +53,8 @@ class Evaluation:
     contenders
         One row for each way of predicting, on the same test faces: baselines, the chosen models, the
         ensembles; see `contender_rows`.
+    differences
+        One row for every two of them, face by face; see `difference_rows`.
     per_target
         One row for each of a policy's top three models and each target value.
     best
@@ -65,6 +74,7 @@ class Evaluation:
     improvement: pd.DataFrame
     choices: pd.DataFrame
     contenders: pd.DataFrame
+    differences: pd.DataFrame
     per_target: pd.DataFrame
     best: dict[str, str]
     curves: pd.DataFrame
@@ -95,6 +105,7 @@ def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
         improvement=pd.DataFrame(improvement_rows(results, settings), columns=IMPROVEMENT),
         choices=pd.DataFrame(choice_rows(results)),
         contenders=pd.DataFrame(contender_rows(results, settings)),
+        differences=pd.DataFrame(difference_rows(results), columns=DIFFERENCES),
         per_target=pd.DataFrame(per_target_rows(results, best, settings)),
         best=best,
         curves=learning_curves(results),

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from pipeline.errors import UserError
 from pipeline.reports.evaluation import evaluate, pooled_rows
@@ -200,6 +201,19 @@ def test_the_best_contender_is_best_on_validation_and_behind_nobody(evaluated):
     np.testing.assert_allclose(rows["behind"], rows["mae"] - rows["mae"][best], atol=1e-12)
 
 
+def test_differences_compare_every_two_contenders_face_by_face(complete, evaluated):
+    rows = evaluated.differences.set_index(["first", "second"])
+    titles = evaluated.contenders["title"]
+    assert len(rows) == len(titles) * (len(titles) - 1)
+    test = complete.rows("test")
+    errors = np.abs(complete.baselines.predictions[:, test] - complete.target("test"))
+    apart = errors[0] - errors[1]
+    row = rows.loc[("ridge regression", "svr regression")]
+    interval = stats.ttest_rel(errors[0], errors[1]).confidence_interval()
+    assert row.tolist() == pytest.approx([apart.mean(), interval.low, interval.high])
+    assert rows.loc[("svr regression", "ridge regression"), "difference"] == pytest.approx(-apart.mean())
+
+
 def test_error_per_target_covers_the_three_best_of_each_policys_best_optimizer(complete, evaluated):
     rows = evaluated.per_target
     members = evaluated.members.set_index("id")
@@ -265,5 +279,5 @@ def test_an_optimizer_that_always_diverges_is_counted_and_never_chosen(complete)
 
 def test_the_same_results_give_the_same_numbers(complete, evaluated):
     again = evaluate(complete, evaluated.settings)
-    for name in ("members", "summary", "pooled", "improvement", "choices", "contenders", "per_target"):
+    for name in ("members", "summary", "pooled", "improvement", "choices", "contenders", "differences"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(evaluated, name), check_exact=True)
