@@ -190,7 +190,10 @@ def baselines(evaluation: Evaluation) -> Iterator[str]:
 def differs(evaluation: Evaluation, first: "pd.Series[Any]", second: "pd.Series[Any]") -> "pd.Series[Any]":
     """The row of `Evaluation.differences` of two contenders."""
     rows = evaluation.differences
-    return rows[(rows["first"] == first["title"]) & (rows["second"] == second["title"])].iloc[0]
+    found: pd.Series[Any] = rows[
+        (rows["first"] == first["title"]) & (rows["second"] == second["title"])
+    ].iloc[0]
+    return found
 
 
 def direction(difference: "pd.Series[Any]") -> str:

@@ -1,5 +1,7 @@
 """Stage evaluate: all models, baselines and ensembles on the faces that no model was trained on."""
 
+from typing import Any
+
 from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
 from pipeline.reports import augmentation, summary, table, tables, uncertainty
@@ -21,7 +23,7 @@ from pipeline.tables import read_table, vectors_of, write_table
 def run(params: Params, workers: int) -> Summary:
     """Fit the baselines, measure everything; write baselines, tables and metrics."""
     wanted = params.evaluate
-    fitted = {"names": wanted.baselines, "svr_rows": wanted.svr_rows, "seed": params.seed}
+    fitted: dict[str, Any] = {"names": wanted.baselines, "svr_rows": wanted.svr_rows, "seed": params.seed}
     faces = read_table(files.FACES)
     baselines = fit_baselines(
         faces["face_id"].to_pylist(),
