@@ -37,8 +37,8 @@ class Evaluation:
     ----------
     members
         One row a model: policy, optimizer, id, member, seed, lr, epochs, best_epoch, diverged, mae,
-        val_mae, test_mae, the other test metrics, seconds (None where unknown), rank_val and rank_test
-        (1 is best, within the optimiser and policy).
+        val_mae, test_mae, the other test metrics, seconds and the stage's stage_seconds (NaN where unknown),
+        rank_val and rank_test (1 is best, within the optimiser and policy).
     summary
         One row for each policy, optimiser and measure: members, diverged, min, mean, std (ddof 1),
         median, max, iqm with iqm_low and iqm_high.
@@ -128,6 +128,7 @@ def member_rows(results: Results, run: Run, settings: Settings) -> pd.DataFrame:
         if name != "mae":
             rows[f"test_{name}"] = np.where(diverged, np.nan, values)
     rows["seconds"] = np.nan if run.seconds is None else run.seconds
+    rows["stage_seconds"] = np.nan if run.stage_seconds is None else run.stage_seconds
     rows["rank_val"] = rows["val_mae"].rank(method="first")
     rows["rank_test"] = rows["test_mae"].rank(method="first")
     rows.insert(0, "id", [member_id(run, member) for member in rows["member"]])
