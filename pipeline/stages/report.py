@@ -44,6 +44,7 @@ def run(params: Params, workers: int) -> Summary:
     study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
     if study is not None:
+        study = studies.with_rivals(study, results.runs)
         charts += studies.charts(study, settings)
     found = measured_uncertainty(params, settings)
     if found is not None:

@@ -2,12 +2,10 @@
 
 import importlib.util
 import multiprocessing
-import os
 import random
 import signal
 import sqlite3
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline.errors import UserError
+from pipeline.losses import REGISTRY
 from pipeline.regression import study as study_module
 from pipeline.regression import study_tables as tables
 from pipeline.regression.space import Space
