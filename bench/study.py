@@ -5,8 +5,8 @@ Four programs train the same trials with the same seeds, without pruning:
 - plain PyTorch: one trial at a time, a loop over seeds with DataLoader, Adam, scheduler and early stop, as an
   ordinary objective function has it, on all cores by torch's own threads;
 - the same, each model trained by `fit_stack`;
-- one trial at a time, its models as one stack: a study with `group: 1`;
-- groups of trials as one stack: a study as it is.
+- one trial at a time, its models side by side, one on each core: a study with `group: 1`;
+- groups of trials side by side: a study as it is.
 
 The last two are whole studies, their database included. The values of the last three must be equal bit for
 bit, those of plain PyTorch to four digits (it rounds elsewhere).
@@ -144,14 +144,15 @@ def main() -> None:
     plain, near = one_after_the_other(by_plain_torch, material, plan, settings)
     cores = available_cores()
     print(f"{cores} cores, {given.trials} trials x {given.seeds} seeds x {given.epochs} epochs, {hidden}\n")
-    print(f"{'program':48s} {'trials/min':>10s} {'grouped is':>10s}")
+    print(f"{'program':48s} {'trials/min':>10s} {'/ plain PyTorch':>16s} {'/ one at a time here':>21s}")
     for name, seconds in (
         ("one trial at a time, plain PyTorch", plain),
         ("one trial at a time, fit_stack model by model", loop),
-        ("one trial at a time, its models as one stack", single),
-        (f"groups of {given.group} as one stack", grouped),
+        ("one trial at a time, its models side by side", single),
+        (f"groups of {given.group} side by side", grouped),
     ):
-        print(f"{name:48s} {60 * given.trials / seconds:10.1f} {seconds / grouped:9.2f}x")
+        rate = 60 * given.trials / seconds
+        print(f"{name:48s} {rate:10.1f} {plain / seconds:15.2f}x {single / seconds:20.2f}x")
     equal = values == same == again
     apart = max(abs(near[slot] / value - 1) for slot, value in values.items())
     print(f"\nthe same values, bit for bit: {'yes' if equal else 'NO'}; plain PyTorch's within {apart:.1e}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.accuracy.common import print_row, read_faces, train
+from bench.accuracy.common import COLUMNS, Trained, print_row, read_faces, train
 from pipeline.regression.recipe import Recipe
 from pipeline.tables import read_table, vectors_of
 
@@ -27,9 +27,10 @@ def main() -> None:
     faces = read_faces(given.project)
     vectors = vectors_of(read_table(given.project / "embeddings/faces.parquet", ["vector"]))
     recipe = Recipe(standardise=True)
-    print_row(["training set", "pictures", "test MAE, mean [95 %]", "best", "ensemble"])
-    print_row(["---"] * 5)
+    print_row(["training set", "pictures", *COLUMNS])
+    print_row(["---"] * 7)
     originals = int(faces.of("train").sum())
+    first: Trained | None = None
     for case in ["none=", *given.augmented]:
         name, _, path = case.partition("=")
         more = None
@@ -37,7 +38,8 @@ def main() -> None:
             table = read_table(Path(path), ["target", "vector"])
             more = vectors_of(table), table["target"].to_numpy().astype(np.float64)
         trained = train(faces, vectors, members=given.members, rate=given.rate, recipe=recipe, more=more)
-        print_row([name, originals + (0 if more is None else len(more[1])), trained])
+        print_row([name, originals + (0 if more is None else len(more[1])), *trained.cells(first)])
+        first = first or trained
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.distributions import ensemble, estimate
+from pipeline.metrics.distributions import Estimate, best_members, ensemble, estimate, mean_interval
 from pipeline.regression.fit import fit_stack
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.runs import predict
@@ -40,16 +40,59 @@ def read_faces(project: Path) -> Faces:
     )
 
 
+COLUMNS = (
+    "test MAE, mean [95% over seeds]",
+    "one model, chosen on validation",
+    "ensemble",
+    "mean less the first row's [95% over seeds, paired]",
+    "ensemble less the first row's [95% over test faces, paired]",
+)
+"""The cells of `Trained.cells`, each with what its interval covers: other seeds, or other test faces."""
+
+
 @dataclass(frozen=True)
 class Trained:
-    """Test errors (members,) and the error of the mean prediction, in the target's unit."""
+    """What members did, in the target's unit.
+
+    `errors` are their absolute errors (members, test faces), NaN where one diverged; `val_mae` (members,) is
+    on validation faces; `ensemble_errors` (test faces,) are those of the mean prediction.
+    """
 
     errors: FloatArray
-    ensemble: float
+    val_mae: FloatArray
+    ensemble_errors: FloatArray
 
-    def __str__(self) -> str:
-        mean, low, high = estimate(self.errors, statistic=np.mean)
-        return f"{mean:.3f} [{low:.3f}, {high:.3f}] | {self.errors.min():.3f} | {self.ensemble:.3f}"
+    @property
+    def test_mae(self) -> FloatArray:
+        """Every member's error (members,)."""
+        return self.errors.mean(axis=1)  # type: ignore[no-any-return]
+
+    @property
+    def chosen(self) -> float:
+        """The test error of the member that validation faces choose."""
+        return float(
+            self.test_mae[best_members(np.where(np.isfinite(self.test_mae), self.val_mae, np.nan))[0]]
+        )
+
+    @property
+    def ensemble(self) -> float:
+        """The test error of the mean prediction."""
+        return float(self.ensemble_errors.mean())
+
+    def cells(self, first: "Trained | None" = None) -> list[str]:
+        """One cell for each of `COLUMNS`; `first` is the table's first row, None in that row itself."""
+        cells = [interval(estimate(self.test_mae, statistic=np.mean)), f"{self.chosen:.3f}"]
+        cells.append(f"{self.ensemble:.3f}")
+        if first is None:
+            return [*cells, "", ""]
+        over_seeds = estimate(self.test_mae - first.test_mae, statistic=np.mean)
+        over_faces = mean_interval(self.ensemble_errors - first.ensemble_errors)
+        return [*cells, interval(over_seeds, "+.3f"), interval(over_faces, "+.3f")]
+
+
+def interval(found: Estimate, form: str = ".3f") -> str:
+    """A number with its interval."""
+    return f"{found.point:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def train(
@@ -88,8 +131,9 @@ def train(
     predicted = predict(result, vectors[test], None)
     truth = faces.targets[test]
     return Trained(
-        np.abs(predicted - truth).mean(axis=1).astype(np.float64),
-        float(np.abs(ensemble(predicted) - truth).mean()),
+        np.abs(predicted - truth).astype(np.float64),
+        np.array([score.val_mae for score in result.scores]),
+        np.abs(ensemble(predicted) - truth),
     )
 
 

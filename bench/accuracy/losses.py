@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.common import print_row, read_faces, train
+from bench.accuracy.common import COLUMNS, Trained, print_row, read_faces, train
 from pipeline.regression.recipe import Recipe
 from pipeline.tables import read_table, vectors_of
 
@@ -33,13 +33,15 @@ def main() -> None:
     given = parser.parse_args()
     faces = read_faces(given.project)
     vectors = vectors_of(read_table(given.project / "embeddings/faces.parquet", ["vector"]))
-    print_row(["loss", "test MAE, mean [95 %]", "best", "ensemble", "seconds"])
-    print_row(["---"] * 5)
+    print_row(["loss", *COLUMNS, "seconds"])
+    print_row(["---"] * 7)
+    first: Trained | None = None
     for title, loss, settings in CASES:
         begin = time.perf_counter()
         recipe = Recipe(loss=loss, loss_settings=settings, standardise=True)
         trained = train(faces, vectors, members=given.members, rate=given.rate, recipe=recipe)
-        print_row([title, trained, f"{time.perf_counter() - begin:.0f}"])
+        print_row([title, *trained.cells(first), f"{time.perf_counter() - begin:.0f}"])
+        first = first or trained
 
 
 if __name__ == "__main__":

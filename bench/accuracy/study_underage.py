@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline import params
 from pipeline.profiles import use
-from pipeline.reports import studies
+from pipeline.reports import results, studies
 from pipeline.reports.settings import Settings
 from pipeline.reports.table import Table
 from pipeline.stages import files
@@ -82,6 +82,8 @@ def main() -> None:
 
     found = studies.read(files.STUDIES)
     assert found is not None
+    runs = results.read(files.FACES, files.MODELS, ("fixed", "found"), (given.optimizer,)).runs
+    found = studies.with_rivals(found, runs)
     log = json.loads((files.LOGS / "study.json").read_text(encoding="utf-8"))
     trained = log["summary"]["trained now"]
     print(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.accuracy.common import print_row, read_faces, train
+from bench.accuracy.common import COLUMNS, Trained, print_row, read_faces, train
 from pipeline.encoders import View, build
 from pipeline.encoders.base import Encoder
 from pipeline.encoders.embedding import embed, vectors_of
@@ -48,10 +48,9 @@ def main() -> None:
     keys = rows_of(table, pa.chunked_array([faces.ids]))["crop_id"].to_pylist()
     seconds: dict[str, float] = {}
     recipe = Recipe(standardise=True)
-    print_row(
-        ["encoders", "views", "width", "test MAE, mean [95 %]", "best", "ensemble", "seconds to encode"]
-    )
-    print_row(["---"] * 7)
+    print_row(["encoders", "views", "width", *COLUMNS, "seconds to encode"])
+    print_row(["---"] * 9)
+    first: Trained | None = None
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
 
@@ -69,7 +68,8 @@ def main() -> None:
                 vectors = vectors_of(keys, encoders, store, how)
                 trained = train(faces, vectors, members=given.members, rate=given.rate, recipe=recipe)
                 cost = sum(seconds[encoder.fingerprint] for encoder in encoders)
-                print_row([" + ".join(names), title, vectors.shape[1], trained, f"{cost:.0f}"])
+                print_row([" + ".join(names), title, vectors.shape[1], *trained.cells(first), f"{cost:.0f}"])
+                first = first or trained
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The learning-rate range test, for all members at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,6 +77,7 @@ def find_lr(
     device: str | torch.device = "cpu",
     stack_size: int | None = None,
     workers: int | None = None,
+    on_tested: Callable[[int], object] | None = None,
 ) -> list[RangeTest]:
     """Test rising learning rates on every member, as Lightning's Tuner.lr_find does on one.
 
@@ -99,6 +100,8 @@ def find_lr(
         A member's test ends when its smoothed loss exceeds its best by this factor; None: never.
     train_weight, device, stack_size, workers
         As in `fit_stack`.
+    on_tested
+        Called from a worker's thread with the number of members that it has just done with.
 
     Raises
     ------
@@ -123,7 +126,10 @@ def find_lr(
     rates = [min_lr, *(min_lr * (max_lr / min_lr) ** (k / steps) for k in range(2, steps + 1))]
 
     def test(group: list[int], space: Workspace) -> list[RangeTest]:
-        return _test(setup, group, rates, stop_factor, space)
+        done = _test(setup, group, rates, stop_factor, space)
+        if on_tested is not None:
+            on_tested(len(group))
+        return done
 
     with setup.workers(workers, size) as pool:
         return [result for part in pool.map(test, groups) for result in part]

@@ -116,18 +116,31 @@ class Members:
             raise UserError(f"{path} is damaged: {first_line(error)}") from error
         if metadata is None:
             raise UserError(f"{path} is a safetensors file, but not of vec2age members")
-        described = json.loads(metadata)
+        try:
+            return cls.restored(tensors, json.loads(metadata))
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"{path} is not what training writes ({type(error).__name__}: {first_line(error)}): "
+                "train again"
+            ) from error
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> "Members":
+        """What `save` took apart; raises Python's or torch's own errors where it does not fit."""
         depth = sum(name.endswith(".weight") for name in tensors)
         weights = [tensors[f"layers.{k}.weight"] for k in range(depth)]
         layout = Layout((weights[0].shape[1], *(weight.shape[2] for weight in weights)))
-        rows = torch.zeros(len(weights[0]), layout.row)
+        seeds = tuple(described["seeds"])
+        rows = torch.zeros(len(seeds), layout.row)
         for k, (weight, bias) in enumerate(layout.unpack(rows)):
-            weight.copy_(weights[k])
-            bias.squeeze(1).copy_(tensors[f"layers.{k}.bias"])
+            for target, name in ((weight, "weight"), (bias.squeeze(1), "bias")):
+                found = tensors[f"layers.{k}.{name}"]
+                if found.shape != target.shape:  # copying would repeat a smaller one
+                    raise ValueError(f"layers.{k}.{name} is {tuple(found.shape)}, not {tuple(target.shape)}")
+                target.copy_(found)
         learnt = (
             Standardisation(tensors["standardisation.mean"], tensors["standardisation.scale"])
             if "standardisation.mean" in tensors
             else None
         )
-        seeds = tuple(described["seeds"])
-        return cls(layout, rows, seeds, described["loss"], described["loss_settings"], learnt)
+        return cls(layout, rows, seeds, described["loss"], dict(described["loss_settings"]), learnt)

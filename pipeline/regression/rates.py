@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from pipeline.progress import bar
 from pipeline.regression.lr_finder import SKIP_BEGIN, SKIP_END, RangeTest, find_lr
 from pipeline.regression.material import Material, settled
 from pipeline.regression.recipe import Recipe
@@ -117,15 +118,18 @@ def initial_rates(
     finder
         min_lr, max_lr, steps and stop_factor of `find_lr`.
     """
-    tests = find_lr(
-        material.train_x,
-        material.train_y,
-        seeds=seeds,
-        recipe=settled(recipe, material),
-        train_weight=material.train_weight,
-        workers=workers,
-        **finder,
-    )
+    with bar() as progress:
+        shown = progress.add_task(f"range tests, {recipe.optimizer}", total=len(seeds))
+        tests = find_lr(
+            material.train_x,
+            material.train_y,
+            seeds=seeds,
+            recipe=settled(recipe, material),
+            train_weight=material.train_weight,
+            workers=workers,
+            on_tested=lambda count: progress.advance(shown, count),
+            **finder,
+        )
     fixed, found = [], []
     for member, test in enumerate(tests):
         row = {"member": member, "seed": test.seed, "lr": fixed_rate, "origin": FIXED}

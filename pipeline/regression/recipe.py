@@ -7,16 +7,14 @@ from typing import Any, Literal
 from pipeline.errors import UserError
 
 OPTIMIZERS = ("adam", "adagrad", "sgd", "swa")
-FIXED_RATES: Mapping[str, float] = {"adam": 1e-4, "adagrad": 1e-4, "sgd": 1e-4, "swa": 1e-5}
-"""Initial learning rates of the paper's experiment D1, section 3.6."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings that all members of a stack share; the defaults are the paper's where it gives one.
 
-    Source: Anda et al., Vec2UAge, 2021, sections 3.5 and 3.6; patience, factor and the SWA steps from its
-    published code.
+    Source: Anda et al., Vec2UAge, 2021, sections 3.5 and 3.6, and 4.5 for the early stop's patience; batch
+    size, the plateau's patience and factor, and the SWA steps from its published code.
 
     Parameters
     ----------

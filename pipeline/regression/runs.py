@@ -99,11 +99,14 @@ def train_run(
         diverged have no predictions and no errors.
     """
     seeds = rates["seed"].to_pylist()
+    most = len(seeds) * recipe.epochs
     with bar() as progress:
-        shown = progress.add_task(f"training {recipe.optimizer}", total=len(seeds))
+        shown = progress.add_task(f"training {recipe.optimizer}, epochs of all models", total=most)
 
         def show(records: Sequence[EpochRecord]) -> None:
-            progress.update(shown, completed=len(seeds) - len(records))
+            # a member that left has all of its epochs behind it
+            left = len(seeds) - len(records)
+            progress.update(shown, completed=left * recipe.epochs + sum(one.epoch for one in records))
 
         result = fit_stack(
             material.train_x,
@@ -117,6 +120,7 @@ def train_run(
             workers=workers,
             on_epoch=show,
         )
+        progress.update(shown, completed=most)
     predicted = predict(result, vectors_of(faces), workers)
     tables = {
         "scores": score_table(result, rates, predicted, faces),

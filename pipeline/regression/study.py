@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline import losses
 from pipeline.errors import UserError
 from pipeline.progress import bar
 from pipeline.regression.material import Material
@@ -26,6 +27,26 @@ from pipeline.regression.trials import Verdict, train_candidates
 from pipeline.tables import first_line
 
 END, MEMBERS, EPOCHS = "end", "members", "epochs"
+TRAINING = (
+    "losses/base",
+    "losses/classification",
+    "losses/labels",
+    "regression/data",
+    "regression/fit",
+    "regression/material",
+    "regression/members",
+    "regression/mlp",
+    "regression/optimizers",
+    "regression/recipe",
+    "regression/schedules",
+    "regression/setup",
+    "regression/space",
+    "regression/stack",
+    "regression/swa",
+    "regression/trials",
+    "regression/workers",
+)
+"""The modules that training a trial imports, but for the losses' own; a test keeps the list."""
 WAIT = 2.0
 """Seconds between two looks at trials that other workers have in hand."""
 
@@ -78,6 +99,15 @@ class Plan:
             return MedianPruner(n_warmup_steps=self.warmup)
         return NopPruner()
 
+    def code(self) -> list[str]:
+        """The modules of this package on which a trial's result depends: `TRAINING`, and its losses' own."""
+        names = {start.recipe.loss for start in self.space.starts.values()}
+        if "loss" in self.space.dimensions:
+            names |= set(self.space.dimensions["loss"])
+        places = [losses.REGISTRY.places[name] for name in names if name in losses.REGISTRY.places]
+        own = {place.partition(":")[0].removeprefix("pipeline.").replace(".", "/") for place in places}
+        return sorted({*TRAINING, *own})
+
     def name(self, material: Material) -> str:
         """The study's name in its storage: it changes with everything that changes a trial's result.
 
@@ -98,10 +128,8 @@ class Plan:
         digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode())
         for array in vars(material).values():
             digest.update(b"none" if array is None else array.tobytes())
-        for package in ("pipeline.regression", "pipeline.losses"):
-            for file in sorted(importlib.resources.files(package).iterdir(), key=lambda file: file.name):
-                if file.name.endswith(".py"):
-                    digest.update(file.read_bytes())
+        for module in self.code():
+            digest.update(importlib.resources.files("pipeline").joinpath(f"{module}.py").read_bytes())
         return f"vec2age-{digest.hexdigest()[:16]}"
 
 

@@ -175,25 +175,8 @@ def retrain(
     return trained.tables["scores"]
 
 
-def comparison_table(runs: dict[str, pa.Table]) -> pa.Table:
-    """Score tables by the name of their policy, under each other; a policy on other seeds is refused.
-
-    Raises
-    ------
-    UserError
-        Two policies have other seeds.
-    """
-    seeds = {policy: table["seed"].to_pylist() for policy, table in runs.items()}
-    first = next(iter(seeds.values()))
-    for policy, own in seeds.items():
-        if own != first:
-            raise UserError(
-                f"the models of policy {policy!r} have other seeds than the study: train them again"
-            )
-    parts = [
-        table.select(["member", "seed", "lr", "epochs", "outcome", "diverged", "mae", "val_mae", "test_mae"])
-        .replace_schema_metadata()
-        .add_column(0, "policy", pa.array([policy] * table.num_rows))
-        for policy, table in runs.items()
-    ]
-    return pa.concat_tables(parts)
+def comparison_table(scores: pa.Table) -> pa.Table:
+    """The score table of the best settings' models, as policy `study`: the page adds the other policies'."""
+    kept = ["member", "seed", "lr", "epochs", "outcome", "diverged", "mae", "val_mae", "test_mae"]
+    table = scores.select(kept).replace_schema_metadata()
+    return table.add_column(0, "policy", pa.array(["study"] * table.num_rows))

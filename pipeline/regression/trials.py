@@ -1,4 +1,4 @@
-"""Several candidates trained at once: the members of all that differ in rate alone are one stack."""
+"""Several candidates trained side by side, their members one on each core."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -65,7 +65,8 @@ def train_candidates(
 ) -> list[Verdict]:
     """Train one member for each candidate and seed.
 
-    Candidates that share a recipe train as one stack, each with its own rate; the stacks follow one another.
+    Candidates that share a recipe train side by side, each with its own rate and one member on each core;
+    those of other recipes follow.
     A candidate that comes to its end has the numbers that it has alone: bit for bit, whatever it is grouped
     with. One of whose members diverges ends at once, as its mean error does not exist.
 
@@ -87,7 +88,7 @@ def train_candidates(
     """
     verdicts: dict[int, Verdict] = {}
     for numbers in alike(candidates):
-        verdicts |= train_stack(material, candidates, numbers, seeds, judge, workers)
+        verdicts |= train_alike(material, candidates, numbers, seeds, judge, workers)
     return [verdicts[number] for number in range(len(candidates))]
 
 
@@ -104,7 +105,7 @@ def alike(candidates: Sequence[Candidate]) -> list[list[int]]:
     return groups
 
 
-def train_stack(
+def train_alike(
     material: Material,
     candidates: Sequence[Candidate],
     numbers: Sequence[int],
@@ -112,7 +113,7 @@ def train_stack(
     judge: Judge | None,
     workers: int | None,
 ) -> dict[int, Verdict]:
-    """Train candidates that share a recipe, as one stack."""
+    """Train candidates that share a recipe, in one call of `fit_stack`."""
     progress = [Progress(len(seeds)) for _ in numbers]
 
     def on_epoch(records: Sequence[EpochRecord]) -> set[int]:

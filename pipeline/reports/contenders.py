@@ -1,6 +1,7 @@
 """Ways of predicting, side by side on the same test faces: baselines, chosen models, ensembles."""
 
 from collections.abc import Iterator
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,6 +165,22 @@ def contender_rows(results: Results, settings: Settings) -> list[dict[str, Any]]
             }
         )
     return rows
+
+
+DIFFERENCES = ["first", "second", "difference", "low", "high"]
+
+
+def difference_rows(results: Results) -> Iterator[dict[str, Any]]:
+    """One row for every two contenders, in both orders: by how much the first's test error is the higher.
+
+    Face by face on the same test faces, so that the interval is that of the difference itself: two errors
+    whose own intervals overlap may well differ.
+    """
+    test, target = results.rows("test"), results.target("test")
+    errors = {one.title: np.abs(one.prediction[test] - target) for one in contenders(results)}
+    for first, second in permutations(errors, 2):
+        difference, low, high = mean_interval(errors[first] - errors[second])
+        yield {"first": first, "second": second, "difference": difference, "low": low, "high": high}
 
 
 def choice_rows(results: Results) -> Iterator[dict[str, Any]]:

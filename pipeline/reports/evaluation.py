@@ -11,7 +11,14 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.metrics import error_per_target
 from pipeline.metrics.distributions import best_members, describe, estimate, probability_of_improvement
-from pipeline.reports.contenders import choice_rows, contender_rows, member_id, quality
+from pipeline.reports.contenders import (
+    DIFFERENCES,
+    choice_rows,
+    contender_rows,
+    difference_rows,
+    member_id,
+    quality,
+)
 from pipeline.reports.curves import learning_curves
 from pipeline.reports.groups import group_tables
 from pipeline.reports.results import FloatArray, Results, Run
@@ -30,13 +37,14 @@ class Evaluation:
     ----------
     members
         One row a model: policy, optimizer, id, member, seed, lr, epochs, best_epoch, diverged, mae,
-        val_mae, test_mae, the other test metrics, seconds (None where unknown), rank_val and rank_test
-        (1 is best, within the optimiser and policy).
+        val_mae, test_mae, the other test metrics, seconds and the stage's stage_seconds (NaN where unknown),
+        rank_val and rank_test (1 is best, within the optimiser and policy).
     summary
         One row for each policy, optimiser and measure: members, diverged, min, mean, std (ddof 1),
         median, max, iqm with iqm_low and iqm_high.
     pooled
-        One row a policy: the interquartile mean test error over all optimisers, stratified by them.
+        One row a policy: the interquartile mean test error over all optimisers, stratified by them, of the
+        seeds that ended well under every policy; `left_out` names the others.
     improvement
         One row a comparison: the probability that `first` has the lower test error than `second`.
     choices
@@ -45,6 +53,8 @@ class Evaluation:
     contenders
         One row for each way of predicting, on the same test faces: baselines, the chosen models, the
         ensembles; see `contender_rows`.
+    differences
+        One row for every two of them, face by face; see `difference_rows`.
     per_target
         One row for each of a policy's top three models and each target value.
     best
@@ -64,6 +74,7 @@ class Evaluation:
     improvement: pd.DataFrame
     choices: pd.DataFrame
     contenders: pd.DataFrame
+    differences: pd.DataFrame
     per_target: pd.DataFrame
     best: dict[str, str]
     curves: pd.DataFrame
@@ -90,10 +101,11 @@ def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
         settings=settings,
         members=members,
         summary=summary,
-        pooled=pd.DataFrame(pooled_rows(results, settings)),
+        pooled=pd.DataFrame(pooled_rows(results, settings), columns=POOLED),
         improvement=pd.DataFrame(improvement_rows(results, settings), columns=IMPROVEMENT),
         choices=pd.DataFrame(choice_rows(results)),
         contenders=pd.DataFrame(contender_rows(results, settings)),
+        differences=pd.DataFrame(difference_rows(results), columns=DIFFERENCES),
         per_target=pd.DataFrame(per_target_rows(results, best, settings)),
         best=best,
         curves=learning_curves(results),
@@ -116,6 +128,7 @@ def member_rows(results: Results, run: Run, settings: Settings) -> pd.DataFrame:
         if name != "mae":
             rows[f"test_{name}"] = np.where(diverged, np.nan, values)
     rows["seconds"] = np.nan if run.seconds is None else run.seconds
+    rows["stage_seconds"] = np.nan if run.stage_seconds is None else run.stage_seconds
     rows["rank_val"] = rows["val_mae"].rank(method="first")
     rows["rank_test"] = rows["test_mae"].rank(method="first")
     rows.insert(0, "id", [member_id(run, member) for member in rows["member"]])
@@ -146,17 +159,38 @@ def best_optimizers(results: Results, summary: pd.DataFrame) -> dict[str, str]:
     return best
 
 
+POOLED = ["policy", "members", "iqm", "iqm_low", "iqm_high", "left_out"]
+
+
 def pooled_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows of `Evaluation.pooled`."""
-    for policy in results.policies:
-        strata = [scores_of(run, "test_mae") for run in results.runs if run.policy == policy]
-        sound = [stratum for stratum in strata if np.isfinite(stratum).any()]
-        if not sound:
-            continue
+    """The rows of `Evaluation.pooled`; none where no seed of any optimiser ended well under every policy."""
+    sound, left_out = comparable(results)
+    for policy in results.policies if sound else ():
         seed = derive_seed(settings.seed, "pooled", policy)
-        iqm, low, high = estimate(*sound, seed=seed, resamples=settings.resamples)
-        members = sum(int(np.isfinite(stratum).sum()) for stratum in sound)
-        yield {"policy": policy, "members": members, "iqm": iqm, "iqm_low": low, "iqm_high": high}
+        strata = [scores[policy].to_numpy(dtype=np.float64) for scores in sound]
+        iqm, low, high = estimate(*strata, seed=seed, resamples=settings.resamples)
+        members = sum(stratum.size for stratum in strata)
+        row = {"policy": policy, "members": members, "iqm": iqm, "iqm_low": low, "iqm_high": high}
+        yield row | {"left_out": left_out}
+
+
+def comparable(results: Results) -> tuple[list[pd.DataFrame], str]:
+    """Of each optimiser the test errors (seeds, policies) of seeds that ended well under every policy.
+
+    A policy must not win because its worst optimiser diverged, and so is missing from its mean. The second
+    value says in words which seeds of which optimiser are left out.
+    """
+    sound, left_out = [], []
+    for optimizer in results.optimizers:
+        runs = [run for run in results.runs if run.optimizer == optimizer]
+        errors = {run.policy: run.scores.set_index("seed")["test_mae"] for run in runs}
+        scores = pd.DataFrame(errors).reindex(columns=results.policies)
+        kept = scores.dropna()
+        if len(kept):
+            sound.append(kept)
+        if len(kept) < len(scores):
+            left_out.append(f"{optimizer.upper()} ({len(scores) - len(kept)} of {len(scores)} seeds)")
+    return sound, ", ".join(left_out)
 
 
 IMPROVEMENT = ["title", "policy", "optimizer", "first", "second", "seeds", "probability", "low", "high"]

@@ -109,7 +109,8 @@ def running_times(evaluation: Evaluation) -> Chart:
         x=Axis("optimiser", categories=tuple(name.upper() for name in timed["optimizer"].unique())),
         y=Axis("seconds a model", from_zero=True),
         marks=tuple(marks),
-        caption="Members of one stack train at once: a model's time is its share of the stack's.",
+        caption="The time that one core spent on a model. Several train side by side, one on each core, so "
+        "that all together take less than the sum.",
     )
 
 

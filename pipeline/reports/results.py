@@ -68,8 +68,8 @@ BASELINE_SETTINGS = columns(baseline=TEXT, title=TEXT, settings=TEXT, train_rows
 class Run:
     """The members of one optimiser under one policy, in the order of their numbers.
 
-    `predictions` is (members, faces), NaN where none was written. `seconds` is (members,), or None
-    when no running time is known.
+    `predictions` is (members, faces), NaN where none was written. `seconds` is (members,), those that each
+    took on its core, and `stage_seconds` those of all side by side; None when no running time is known.
     """
 
     policy: str
@@ -79,6 +79,7 @@ class Run:
     predictions: FloatArray
     lr_curves: pd.DataFrame | None = None
     seconds: FloatArray | None = None
+    stage_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -266,27 +267,26 @@ def check_complete(path: Path, predictions: FloatArray, scores: pd.DataFrame, fa
 def with_seconds(results: Results, logs: Path) -> Results:
     """The results with running times, where logs/train-{policy}-{optimizer}.json tells them.
 
-    A log holds `member_seconds`, one number a member, or only `seconds` for all members together, which
-    are then shared equally: a stack trains its members at once. Logs are kept outside DVC and may be absent.
+    A log holds `seconds`, from the stage's start to its end, and `member_seconds`, one number a member;
+    without the latter, the former is shared equally. Logs are kept outside DVC and may be absent.
     """
-    return replace(results, runs=tuple(replace(run, seconds=read_seconds(run, logs)) for run in results.runs))
+    return replace(results, runs=tuple(timed(run, logs) for run in results.runs))
 
 
-def read_seconds(run: Run, logs: Path) -> FloatArray | None:
-    """Seconds of training for each member of a run, or None if no log tells."""
+def timed(run: Run, logs: Path) -> Run:
+    """A run with the seconds of its members and of its stage, or as it is if no log tells."""
     path = logs / f"train-{run.policy}-{run.optimizer}.json"
     if not path.exists():
-        return None
+        return run
     members = len(run.scores)
     try:
         log = json.loads(path.read_text(encoding="utf-8"))
-        seconds = np.asarray(
-            log.get("member_seconds", [log["seconds"] / members] * members), dtype=np.float64
-        )
+        whole = float(log["seconds"])
+        seconds = np.asarray(log.get("member_seconds", [whole / members] * members), dtype=np.float64)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not a training log: {first_line(error)}; delete it or train again"
         ) from None
     if seconds.shape != (members,):
         raise UserError(f"{path} has {seconds.size} member_seconds for {members} members: train again")
-    return seconds
+    return replace(run, seconds=seconds, stage_seconds=whole)

@@ -10,7 +10,7 @@ from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.page import Page, Section, Text, Tile
 from pipeline.reports.results import Results
 from pipeline.reports.settings import policy_title
-from pipeline.reports.summary import lowest, sentences
+from pipeline.reports.summary import MATERIAL, lowest, sentences
 from pipeline.reports.table import Column, Table
 
 SAMPLE = "sample"
@@ -92,8 +92,8 @@ def comparison(evaluation: Evaluation) -> list[Section]:
     """Baselines, single models, ensembles."""
     blocks = (figures.contenders(evaluation), tables.contenders(evaluation), tables.choices(evaluation))
     intro = (
-        "Every way of predicting on the same test faces: simple baselines on the same vectors, one network "
-        "chosen on validation faces, and the mean prediction of many networks."
+        "Every way of predicting on the same test faces: simple baselines on vectors of the same encoders, "
+        f"one network chosen on validation faces, and the mean prediction of many networks. {MATERIAL}"
     )
     return [Section("Networks and baselines", intro, blocks)]
 

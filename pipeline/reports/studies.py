@@ -10,10 +10,10 @@ from pipeline.reports.charts import Chart
 from pipeline.reports.page import Section
 from pipeline.reports.settings import Settings
 from pipeline.reports.study_charts import comparison, history, importance, parallel, slice_of
-from pipeline.reports.study_results import SPLITS, STUDY, StudyResults, read, shown, titles
+from pipeline.reports.study_results import SPLITS, STUDY, StudyResults, read, shown, titles, with_rivals
 from pipeline.reports.table import Column, Table
 
-__all__ = ["StudyResults", "charts", "read", "section"]
+__all__ = ["StudyResults", "charts", "read", "section", "with_rivals"]
 
 
 def section(found: StudyResults, settings: Settings) -> Section:

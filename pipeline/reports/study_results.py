@@ -1,12 +1,14 @@
 """A study's tables, as stage study wrote them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pipeline.reports.results import REAL, TEXT, WHOLE, YES_NO, columns, read_frame
+from pipeline.errors import UserError
+from pipeline.reports.results import REAL, TEXT, WHOLE, YES_NO, Run, columns, read_frame
 from pipeline.reports.settings import policy_title
 from pipeline.tables import open_table, producer_of
 
@@ -30,7 +32,10 @@ COMPARISON = columns(
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study's tables; `scales` says of each setting whether it is `log`, `linear` or a `category`."""
+    """A study's tables; `scales` says of each setting whether it is `log`, `linear` or a `category`.
+
+    `comparison` holds the models of the best settings, and after `with_rivals` those of the other policies.
+    """
 
     trials: pd.DataFrame
     reached: pd.DataFrame
@@ -66,6 +71,26 @@ def read(folder: Path) -> StudyResults | None:
         recorded["scales"],
         recorded["optimizer"],
     )
+
+
+def with_rivals(found: StudyResults, runs: Sequence[Run]) -> StudyResults:
+    """The study's models after those that the same optimiser has under each policy, if it is trained at all.
+
+    Raises
+    ------
+    UserError
+        They are of other seeds than the study's.
+    """
+    frames = []
+    for run in runs:
+        if run.optimizer != found.optimizer:
+            continue
+        if run.scores["seed"].tolist() != found.comparison["seed"].tolist():
+            raise UserError(
+                f"the models of policy {run.policy!r} have other seeds than the study's: run dvc repro study"
+            )
+        frames.append(run.scores.assign(policy=run.policy)[COMPARISON.names])
+    return replace(found, comparison=pd.concat([*frames, found.comparison], ignore_index=True))
 
 
 def titles(found: StudyResults) -> dict[str, str]:

@@ -14,6 +14,10 @@ from pipeline.reports.settings import policy_title
 STATISTICS = ("mean", "std", "min")
 MEASURES = ("val_mae", "test_mae")
 DIGITS = 6
+MATERIAL = (
+    "Baselines learn from the original training faces alone, each weighing the same; networks also from "
+    "augmented vectors and with weights, where params.yaml asks for them."
+)
 
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
@@ -100,16 +104,25 @@ def counted(results: Results, evaluation: Evaluation) -> str:
 
 
 def policies_compared(evaluation: Evaluation) -> Iterator[str]:
-    """Which policy has the lower error over all optimisers, if their intervals are apart."""
-    rows = evaluation.pooled.sort_values("iqm")
+    """Which policy has the lower error over the same seeds of the same optimisers, if any is shown to."""
+    rows = evaluation.pooled.sort_values("iqm", kind="stable")
+    if rows.empty and evaluation.members["policy"].nunique() > 1:
+        yield "The policies are not compared: no seed of any optimiser ended well under every one of them."
     if len(rows) < 2:
         return
     better, worse = rows.iloc[0], rows.iloc[1]
     unit = evaluation.settings.unit
+    left_out = f" Left out, because they diverged under a policy: {better['left_out']}."
+    first, second = (f"the {policy_title(row['policy'])}" for row in (better, worse))
+    verdict = (
+        f"{first} gives a lower error than {second}"
+        if better["iqm_high"] < worse["iqm_low"]
+        else f"no difference is shown between {first} and {second}"
+    )
     yield (
-        f"Over all optimisers the {policy_title(better['policy'])} gives the lower error: an interquartile "
-        f"mean of {span(better, 'iqm')} against {span(worse, 'iqm')} {unit} (95% intervals over seeds; they "
-        f"{'overlap' if better['iqm_high'] >= worse['iqm_low'] else 'do not overlap'})."
+        f"Over the same seeds of the same optimisers {verdict}: an interquartile mean of "
+        f"{span(better, 'iqm')} against {span(worse, 'iqm')} {unit} (95% intervals over seeds)."
+        f"{left_out if better['left_out'] else ''}"
     )
 
 
@@ -131,13 +144,22 @@ def chosen(evaluation: Evaluation) -> Iterator[str]:
 
 
 def ensembles(evaluation: Evaluation) -> Iterator[str]:
-    """What averaging gains."""
-    choice = evaluation.choices.iloc[-1]
-    everyone, five, single = choice["ensemble_all"], choice["ensemble_five"], choice["validation_choice"]
-    verdict = "better" if min(everyone, five) < single else "not better"
+    """What averaging gains: the ensemble chosen on validation against the single model chosen there."""
+    rows = evaluation.contenders
+    single = rows[rows["kind"] == "model"].iloc[0]
+    averaged = rows[rows["kind"] == "ensemble"]
+    best = lowest(averaged, "val_mae")
+    difference = differs(evaluation, best, single)
+    verdict = {
+        "lower": "better than the single model",
+        "higher": "worse than the single model",
+        "": "not told apart from the single model",
+    }[direction(difference)]
+    other = averaged[averaged["title"] != best["title"]].iloc[0]
     yield (
-        f"Averaging the predictions of all {choice['members']:.0f} models gives {everyone:.2f}, of the five "
-        f"best on validation {five:.2f} {evaluation.settings.unit}: {verdict} than the single model."
+        f"Averaging predictions, validation faces choose the {best['title']}: its test error is "
+        f"{best['mae']:.2f} {evaluation.settings.unit}, {verdict} ({face_by_face(difference)}). The "
+        f"{other['title']} has {other['mae']:.2f}."
     )
 
 
@@ -150,16 +172,41 @@ def baselines(evaluation: Evaluation) -> Iterator[str]:
     best = lowest(known, "val_mae")
     rival = lowest(rows[rows["kind"].isin(["model", "ensemble"])], "val_mae")
     unit = evaluation.settings.unit
-    ahead = "A baseline wins" if best["mae"] < rival["mae"] else "The networks win"
-    side = "below" if best["mae"] < rival["mae"] else "above"
+    difference = differs(evaluation, best, rival)
+    begin, than = {
+        "lower": ("A baseline wins", "lower than that of"),
+        "higher": ("The networks win", "higher than that of"),
+        "": ("Baselines and networks are not told apart", "no different, as far as these faces show, from"),
+    }[direction(difference)]
     yield (
-        f"{ahead}: {best['title']}, the best baseline on validation, has a test error of "
-        f"{interval(best)} {unit}, {side} the {rival['title']}, at {interval(rival)} (95% intervals over "
-        f"test faces)."
+        f"{begin}: {best['title']}, the best baseline on validation, has a test error of {best['mae']:.2f} "
+        f"{unit}, {than} the {rival['title']}, {rival['mae']:.2f} ({face_by_face(difference)}). {MATERIAL}"
     )
     single = rows[rows["kind"] == "model"].iloc[0]
-    if rival["mae"] <= best["mae"] < single["mae"]:
-        yield f"That baseline still beats the single model ({interval(single)}): only averaging wins."
+    if direction(difference) == "higher" and direction(differs(evaluation, best, single)) == "lower":
+        yield f"That baseline still beats the single model, {single['mae']:.2f}: only averaging wins."
+
+
+def differs(evaluation: Evaluation, first: "pd.Series[Any]", second: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The row of `Evaluation.differences` of two contenders."""
+    rows = evaluation.differences
+    found: pd.Series[Any] = rows[
+        (rows["first"] == first["title"]) & (rows["second"] == second["title"])
+    ].iloc[0]
+    return found
+
+
+def direction(difference: "pd.Series[Any]") -> str:
+    """Whether the first error is lower or higher; empty where the interval holds 0, or there is none."""
+    if difference["high"] < 0:
+        return "lower"
+    return "higher" if difference["low"] > 0 else ""
+
+
+def face_by_face(difference: "pd.Series[Any]") -> str:
+    """The difference with its interval."""
+    bounds = f"{difference['low']:+.2f} to {difference['high']:+.2f}"
+    return f"face by face {difference['difference']:+.2f}, 95% interval over test faces {bounds}"
 
 
 def groups(evaluation: Evaluation) -> Iterator[str]:
@@ -181,8 +228,3 @@ def groups(evaluation: Evaluation) -> Iterator[str]:
 def lowest(rows: pd.DataFrame, column: str) -> "pd.Series[Any]":
     """The row with the lowest number in a column."""
     return rows.sort_values(column, kind="stable").iloc[0]
-
-
-def interval(row: "pd.Series[Any]") -> str:
-    """A contender's test error with its interval over faces."""
-    return f"{row['mae']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"

@@ -157,7 +157,7 @@ def precision_recall_chart(found: Uncertainty) -> Chart:
         found.precision_recall,
         "under_precision_recall",
         f"Precision and recall of 'under {found.settings.threshold:g}'",
-        "Line plot of precision against recall, for every method.",
+        "Line plot of precision against recall on test faces, for every method, raw and calibrated.",
         ("x", "recall"),
         ("y", "precision"),
         "Thin: raw.",

@@ -1,5 +1,7 @@
 """Stage evaluate: all models, baselines and ensembles on the faces that no model was trained on."""
 
+from typing import Any
+
 from pipeline.params import Params
 from pipeline.regression.baselines import fit_baselines
 from pipeline.reports import augmentation, summary, table, tables, uncertainty
@@ -9,19 +11,19 @@ from pipeline.reports.networks import results as networks
 from pipeline.reports.networks import summary as networks_summary
 from pipeline.reports.networks import tables as networks_tables
 from pipeline.reports.results import read
-from pipeline.reports.settings import Settings
 from pipeline.reports.uncertainty_tables import uncertainty_tables
 from pipeline.stages import files
 from pipeline.stages.outputs import empty_folder, write_json
 from pipeline.stages.running import Summary
+from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.tables import read_table, vectors_of, write_table
 
 
 def run(params: Params, workers: int) -> Summary:
     """Fit the baselines, measure everything; write baselines, tables and metrics."""
-    wanted = params.evaluate.model_dump()
-    fitted = {"names": wanted.pop("baselines"), "svr_rows": wanted.pop("svr_rows"), "seed": params.seed}
+    wanted = params.evaluate
+    fitted: dict[str, Any] = {"names": wanted.baselines, "svr_rows": wanted.svr_rows, "seed": params.seed}
     faces = read_table(files.FACES)
     baselines = fit_baselines(
         faces["face_id"].to_pylist(),
@@ -33,7 +35,7 @@ def run(params: Params, workers: int) -> Summary:
     write_table(baselines.predictions, files.BASELINES / "predictions.parquet", "vec2age evaluate", fitted)
     write_table(baselines.settings, files.BASELINES / "settings.parquet", "vec2age evaluate", fitted)
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
-    settings = Settings(seed=params.seed, **wanted)
+    settings = settings_of(params)
     evaluation = evaluate(results, settings)
     augmented = augmentation.tables(
         read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target

@@ -31,20 +31,21 @@ from pipeline.reports.uncertainty_page import uncertainty_charts, uncertainty_se
 from pipeline.stages import files
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.running import Summary
+from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.tables import read_table
 
 
 def run(params: Params, workers: int) -> Summary:
     """Draw what evaluate measured, with the running times that logs/ tells."""
-    wanted = params.evaluate.model_dump(exclude={"baselines", "svr_rows"})
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     results = with_seconds(results, files.LOGS)
-    settings = Settings(seed=params.seed, **wanted, **params.report.model_dump(exclude={"faces"}))
+    settings = settings_of(params)
     evaluation = evaluate(results, settings)
     study = studies.read(files.STUDIES)
     charts = figures.all_charts(results, evaluation)
     if study is not None:
+        study = studies.with_rivals(study, results.runs)
         charts += studies.charts(study, settings)
     found = measured_uncertainty(params, settings)
     if found is not None:

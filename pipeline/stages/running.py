@@ -15,7 +15,7 @@ from pipeline.stages import files
 from pipeline.tables import atomic_file
 
 Summary = dict[str, str | int | float]
-RECORDED = ("train", "study")
+RECORDED = ("train", "study", "evaluate", "report")
 
 
 class Detailed(dict[str, str | int | float]):

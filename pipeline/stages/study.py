@@ -1,8 +1,6 @@
-"""Stage study: a search for better settings, and what they gain over the fixed and the found rate."""
+"""Stage study: a search for better settings, and models that are trained with the best ones."""
 
 from dataclasses import replace
-
-import pyarrow as pa
 
 from pipeline.params import Params
 from pipeline.regression import study_tables as tables
@@ -35,7 +33,7 @@ def run(params: Params, workers: int, storage: str | None = None) -> Summary:
         files.STUDY_TRIALS: tables.trial_table(outcome, plan.space),
         files.STUDY_REACHED: tables.reached_table(outcome),
         files.STUDY_IMPORTANCE: tables.importance_table(outcome, params.seed),
-        files.STUDY_COMPARISON: tables.comparison_table(rivals(params, candidate) | {"study": scores}),
+        files.STUDY_COMPARISON: tables.comparison_table(scores),
     }
     recorded = {
         "study": params.study.model_dump(exclude={"group"}),
@@ -69,14 +67,3 @@ def plan_of(params: Params) -> Plan:
         every=wanted.pruning.every,
         seed=derive_seed(params.seed, "study"),
     )
-
-
-def rivals(params: Params, candidate: Candidate) -> dict[str, pa.Table]:
-    """The scores of the models that the same optimiser has under each policy, if it is trained at all."""
-    optimizer = candidate.recipe.optimizer
-    if optimizer not in params.train.optimizers:
-        return {}
-    return {
-        policy: read_table(files.run_folder(optimizer, policy) / "scores.parquet")
-        for policy in params.train.policies
-    }

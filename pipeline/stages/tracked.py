@@ -4,6 +4,7 @@
 that it writes, so that no stage depends on them.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,24 @@ import typer
 from pipeline import tracking
 from pipeline.params import Params
 from pipeline.profiles import flatten
+from pipeline.reports.curves import LIVING
 from pipeline.reports.provenance import revision
 from pipeline.stages import files
 from pipeline.tables import read_table, sha256
 from pipeline.tracking.base import Scalar, Trackers
-from pipeline.tracking.records import by_epoch, by_row, overall
+from pipeline.tracking.records import by_epoch, by_row, numbers, overall
+
+FIGURES = ("contenders", "distribution_*", "improvement", "error_per_target_*", "group_errors")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a stage left behind: numbers of the whole run, series of steps, files."""
+    """What a stage left behind: numbers of the whole run, series of steps, files, pictures."""
 
     metrics: Mapping[str, float]
     series: tuple[Iterator[tuple[int, dict[str, float]]], ...]
     artefacts: tuple[Path, ...]
+    figures: tuple[Path, ...] = ()
 
 
 def recorded(
@@ -76,6 +81,8 @@ def tell(trackers: Trackers, record: Record, seconds: float) -> None:
             trackers.metrics(values, step)
     for path in record.artefacts:
         trackers.artefact(path)
+    for path in record.figures:
+        trackers.figure(path.stem, path)
     trackers.metrics({**record.metrics, "seconds": round(seconds, 3)})
 
 
@@ -89,7 +96,7 @@ def of_train(summary: Any, optimizer: str, policy: str) -> Record:
         overall(scores, ("mae", "val_mae", "test_mae", "epochs")),
         (
             by_row(scores, "member", columns, "members", seconds=seconds),
-            by_epoch(read_table(folder / "history.parquet")),
+            by_epoch(read_table(folder / "history.parquet"), scores, LIVING),
         ),
         (folder / "scores.parquet",),
     )
@@ -100,16 +107,34 @@ def of_study(summary: Any, storage: str | None = None) -> Record:
     trials = read_table(files.STUDY_TRIALS)
     comparison = read_table(files.STUDY_COMPARISON)
     ours = comparison.filter([policy == "study" for policy in comparison["policy"].to_pylist()])
-    numbers = [name for name in trials.column_names if name not in ("trial", "end", "members")]
+    columns = [name for name in trials.column_names if name not in ("trial", "end", "members")]
     best = {"best/validation MAE": float(summary["its validation MAE"]), "trials": trials.num_rows}
     return Record(
         {**best, **overall(ours, ("val_mae", "test_mae"))},
         (
-            by_row(trials, "trial", numbers, "trials"),
+            by_row(trials, "trial", columns, "trials"),
             by_row(ours, "member", ("seed", "val_mae", "test_mae"), "members"),
         ),
         (files.STUDY_TRIALS, files.STUDY_COMPARISON, files.STUDY_BEST),
     )
 
 
-RECORDS: dict[str, Callable[..., Record]] = {"train": of_train, "study": of_study}
+def of_evaluate(summary: Any) -> Record:
+    """All numbers of metrics.json."""
+    tree = json.loads(files.METRICS.read_text(encoding="utf-8"))
+    return Record(numbers(tree), (), (files.METRICS,))
+
+
+def of_report(summary: Any) -> Record:
+    """The main figures, where these results have them."""
+    drawn = (path for pattern in FIGURES for path in sorted(files.FIGURES.glob(f"{pattern}.png")))
+    counts = {name: float(summary[name]) for name in ("figures", "sections")}
+    return Record(counts, (), (), tuple(drawn))
+
+
+RECORDS: dict[str, Callable[..., Record]] = {
+    "train": of_train,
+    "study": of_study,
+    "evaluate": of_evaluate,
+    "report": of_report,
+}

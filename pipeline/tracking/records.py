@@ -1,10 +1,13 @@
-"""Tables as what trackers take: numbers of a whole run, and numbers by step."""
+"""Tables and trees as what trackers take: numbers of a whole run, and numbers by step."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Steps = Iterator[tuple[int, dict[str, float]]]
 
@@ -26,6 +29,24 @@ def overall(scores: pa.Table, columns: Sequence[str]) -> dict[str, float]:
     return told
 
 
+def numbers(tree: Mapping[str, Any], above: str = "") -> dict[str, float]:
+    """The finite numbers of a tree of metrics, by the path to each; what MLflow refuses in it becomes `_`.
+
+    Examples
+    --------
+    >>> numbers({"fixed": {"adam": {"mae": 4.5}}, "bias": {"age ≥ 60": 1}, "note": "words"})
+    {'fixed/adam/mae': 4.5, 'bias/age _ 60': 1.0}
+    """
+    found: dict[str, float] = {}
+    for name, value in tree.items():
+        path = above + re.sub(r"[^\w.\- :/]", "_", str(name))
+        if isinstance(value, Mapping):
+            found |= numbers(value, f"{path}/")
+        elif isinstance(value, int | float) and np.isfinite(value):
+            found[path] = float(value)
+    return found
+
+
 def by_row(table: pa.Table, step: str, columns: Sequence[str], group: str, **more: Sequence[float]) -> Steps:
     """One step a row: its finite numbers, as `group/column`.
 
@@ -35,28 +56,38 @@ def by_row(table: pa.Table, step: str, columns: Sequence[str], group: str, **mor
     [(0, {'members/lr': 0.1}), (1, {})]
     """
     frame = table.select([step, *columns]).to_pandas().assign(**more)
-    numbers = [name for name in (*columns, *more) if pd.api.types.is_numeric_dtype(frame[name])]
+    numeric = [name for name in (*columns, *more) if pd.api.types.is_numeric_dtype(frame[name])]
     for row in frame.to_dict("records"):
         yield (
             int(row[step]),
-            {f"{group}/{name}": float(row[name]) for name in numbers if np.isfinite(row[name])},
+            {f"{group}/{name}": float(row[name]) for name in numeric if np.isfinite(row[name])},
         )
 
 
-def by_epoch(history: pa.Table) -> Steps:
-    """One step an epoch: the mean over the members that still train, as `epochs/column`, and their number.
+def by_epoch(history: pa.Table, scores: pa.Table, living: float) -> Steps:
+    """One step an epoch: the median over the members that did not diverge, as `epochs/column`.
+
+    As the page's learning curves, they end where fewer than `living` of these members still train: what the
+    last survivors have in common is that they survived. `epochs/models` counts those that do.
 
     Examples
     --------
-    >>> table = pa.table({"epoch": [1, 1, 2], "train_loss": [2.0, 4.0, 1.0], "val_loss": [3.0, 5.0, 2.0],
-    ...                   "val_mae": [1.0, 3.0, 1.0]})
-    >>> list(by_epoch(table))[0]
+    >>> history = pa.table({"member": [0, 1, 2, 0, 1, 0], "epoch": [1, 1, 1, 2, 2, 3],
+    ...     "train_loss": [2.0, 4.0, 9e9, 1.0, 3.0, 0.5], "val_loss": [3.0, 5.0, 9e9, 2.0, 4.0, 1.0],
+    ...     "val_mae": [1.0, 3.0, 9e9, 1.0, 2.0, 0.5]})
+    >>> scores = pa.table({"member": [0, 1, 2], "diverged": [False, False, True]})
+    >>> first, *others = by_epoch(history, scores, living=0.75)
+    >>> first
     (1, {'epochs/train_loss': 3.0, 'epochs/val_loss': 4.0, 'epochs/val_mae': 2.0, 'epochs/models': 2.0})
+    >>> [epoch for epoch, _ in others]
+    [2]
     """
-    groups = history.to_pandas().groupby("epoch")
+    members = scores.filter(pc.invert(scores["diverged"]))["member"]
+    sound = history.filter(pc.is_in(history["member"], value_set=members.combine_chunks())).to_pandas()
     columns = ["train_loss", "val_loss", "val_mae"]
-    means = groups[columns].mean().assign(models=groups.size())
-    for epoch, row in means.iterrows():
+    epochs = sound.groupby("epoch")
+    medians = epochs[columns].median().assign(models=epochs.size())
+    for epoch, row in medians[medians["models"] >= max(1, living * len(members))].iterrows():
         yield (
             int(str(epoch)),
             {f"epochs/{name}": float(value) for name, value in row.items() if np.isfinite(value)},

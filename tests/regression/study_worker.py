@@ -1,7 +1,13 @@
 """A small study, and a process that works on it: what tests interrupt and share."""
 
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
+from pipeline.regression import study as study_module
 from pipeline.regression.material import Material
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.space import Candidate, Space
@@ -32,3 +38,34 @@ def plan(epochs: int = 6, dimensions: dict | None = None, **changes) -> Plan:
 
 def work(url: str, wanted: Plan, grace: int = 2) -> Outcome:
     return run_study(material(), wanted, open_storage(url, heartbeat=1, grace=grace), workers=1)
+
+
+def work_until_killed(url: str, wanted: Plan, finished: int, epoch: int) -> None:
+    """Work, and be killed as by `kill -9` after so many finished trials, in such an epoch of the next ones.
+
+    In epoch 0 it is between two of a group's trials, or before the next group is asked for.
+    """
+    train: Callable[..., Any] = study_module.train_candidates
+    tell: Callable[..., Any] = study_module.tell
+    told = 0
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def trained(*given: Any, judge: Callable[[int, int, float], bool], **more: Any) -> Any:
+        def judged(number: int, at: int, value: float) -> bool:
+            if told >= finished and at >= epoch:
+                kill()
+            return judge(number, at, value)
+
+        return train(*given, judge=judged, **more)
+
+    def telling(*given: Any) -> None:
+        nonlocal told
+        tell(*given)
+        told += 1
+        if told == finished and epoch == 0:
+            kill()
+
+    study_module.train_candidates, study_module.tell = trained, telling
+    work(url, wanted)

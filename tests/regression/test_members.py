@@ -1,3 +1,4 @@
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -73,6 +74,34 @@ def test_a_missing_damaged_or_foreign_file_is_refused_by_name(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="not of vec2age members"):
         Members.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "left_out"),
+    [("{}", ""), ("not json", ""), ("[]", ""), (None, "layers.0.bias"), (None, "layers.1.weight")],
+)
+def test_a_crafted_file_is_refused_by_name(tmp_path, metadata, left_out):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = tmp_path / "crafted.safetensors"
+    make_members().save(path)
+    with safe_open(path, "pt") as file:
+        described = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors.pop(left_out, None)
+    save_file(tensors, path, described if metadata is None else {"vec2age": metadata})
+    with pytest.raises(
+        UserError, match=r"crafted\.safetensors is not what training writes \(.*: train again"
+    ):
+        Members.load(path)
+
+
+def test_a_file_with_more_seeds_than_models_is_refused(tmp_path):
+    path = tmp_path / "more.safetensors"
+    dataclasses.replace(make_members(), seeds=(5, 6, 7, 8)).save(path)
+    with pytest.raises(UserError, match=r"layers\.0\.weight is \(3, 10, .*not \(4, 10, "):
+        Members.load(path)
 
 
 def test_vectors_of_another_width_are_refused_with_both_widths():

@@ -3,11 +3,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from pipeline.errors import UserError
-from pipeline.reports.evaluation import evaluate
+from pipeline.reports.evaluation import evaluate, pooled_rows
 from pipeline.reports.results import Results
 from pipeline.reports.settings import Settings
+
+RUNS = [(policy, optimizer) for policy in ("fixed", "found") for optimizer in ("adam", "sgd")]
 
 
 def long_predictions(results: Results, run_index: int, split: str) -> pd.DataFrame:
@@ -96,6 +99,46 @@ def test_improvement_pairs_every_two_optimizers_and_every_two_policies_by_seed(e
         assert row["low"] <= row["probability"] <= row["high"]
 
 
+def with_errors(results, errors):
+    """The same results with the test errors told, {(policy, optimizer): one number a member}."""
+    return dataclasses.replace(
+        results,
+        runs=tuple(
+            dataclasses.replace(run, scores=run.scores.assign(test_mae=errors[run.policy, run.optimizer]))
+            for run in results.runs
+        ),
+    )
+
+
+def test_a_policy_does_not_win_because_its_worst_optimizer_diverged(complete):
+    errors = {
+        ("fixed", "adam"): 2.2 + np.arange(6) / 100,
+        ("fixed", "sgd"): np.full(6, np.nan),
+        ("found", "adam"): 2.0 + np.arange(6) / 100,
+        ("found", "sgd"): np.full(6, 5.0),
+    }
+    found = pd.DataFrame(pooled_rows(with_errors(complete, errors), Settings(resamples=200)))
+    assert found["policy"].tolist() == ["fixed", "found"]
+    assert found["iqm"].tolist() == pytest.approx([2.225, 2.025])
+    assert found["members"].tolist() == [6, 6]
+    assert found["left_out"].tolist() == ["SGD (6 of 6 seeds)"] * 2
+
+
+def test_policies_are_pooled_over_the_seeds_that_ended_well_under_both(complete):
+    errors = {name: np.arange(1.0, 7.0) for name in RUNS}
+    errors["fixed", "sgd"] = np.array([np.nan, 2, 3, 4, 5, 6])
+    errors["found", "sgd"] = np.array([1, 2, 3, 4, 5, np.nan])
+    found = pd.DataFrame(pooled_rows(with_errors(complete, errors), Settings(resamples=200)))
+    assert found["members"].tolist() == [10, 10]
+    assert found["iqm"].nunique() == 1
+    assert found["left_out"].tolist() == ["SGD (2 of 6 seeds)"] * 2
+
+
+def test_policies_that_share_no_sound_seed_are_not_pooled(complete):
+    errors = {name: np.full(6, np.nan if name[0] == "fixed" else 1.0) for name in RUNS}
+    assert list(pooled_rows(with_errors(complete, errors), Settings(resamples=200))) == []
+
+
 def test_runs_without_a_common_seed_are_not_compared(complete):
     scores = complete.runs[1].scores.assign(seed=lambda frame: frame["seed"] + 1000)
     moved = dataclasses.replace(complete.runs[1], scores=scores)
@@ -156,6 +199,19 @@ def test_the_best_contender_is_best_on_validation_and_behind_nobody(evaluated):
     assert rows["val_mae"][best] == honest["val_mae"].min()
     assert rows["behind"][best] == 0
     np.testing.assert_allclose(rows["behind"], rows["mae"] - rows["mae"][best], atol=1e-12)
+
+
+def test_differences_compare_every_two_contenders_face_by_face(complete, evaluated):
+    rows = evaluated.differences.set_index(["first", "second"])
+    titles = evaluated.contenders["title"]
+    assert len(rows) == len(titles) * (len(titles) - 1)
+    test = complete.rows("test")
+    errors = np.abs(complete.baselines.predictions[:, test] - complete.target("test"))
+    apart = errors[0] - errors[1]
+    row = rows.loc[("ridge regression", "svr regression")]
+    interval = stats.ttest_rel(errors[0], errors[1]).confidence_interval()
+    assert row.tolist() == pytest.approx([apart.mean(), interval.low, interval.high])
+    assert rows.loc[("svr regression", "ridge regression"), "difference"] == pytest.approx(-apart.mean())
 
 
 def test_error_per_target_covers_the_three_best_of_each_policys_best_optimizer(complete, evaluated):
@@ -223,5 +279,5 @@ def test_an_optimizer_that_always_diverges_is_counted_and_never_chosen(complete)
 
 def test_the_same_results_give_the_same_numbers(complete, evaluated):
     again = evaluate(complete, evaluated.settings)
-    for name in ("members", "summary", "pooled", "improvement", "choices", "contenders", "per_target"):
+    for name in ("members", "summary", "pooled", "improvement", "choices", "contenders", "differences"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(evaluated, name), check_exact=True)

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+from typing import get_args
 
 import numpy as np
 import plotly.io
@@ -8,7 +9,18 @@ import pytest
 from PIL import Image
 
 from pipeline.reports import figures
-from pipeline.reports.charts import PALETTE, Axis, Bars, Chart, Dots, Intervals, Line, Strips
+from pipeline.reports.charts import (
+    PALETTE,
+    Axis,
+    Bars,
+    Chart,
+    Dots,
+    Intervals,
+    Line,
+    Mark,
+    Paths,
+    Strips,
+)
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.interactive import plotly_json
 from pipeline.reports.png import png
@@ -130,16 +142,18 @@ def test_every_kind_of_mark_is_drawn_by_both():
         Strips("strips", ["p", "p", "q"], [1, 2, 3], 2),
         Bars("bars", names, [1, 2], 3),
         Intervals("intervals", names, [1, 2], [0, 1], [2, 3], 4),
+        Paths("paths", names, [[0.1, 0.9], [0.6, 0.2]], 5, labels=["one", "two"]),
     ]
+    assert {type(mark) for mark in marks} == set(get_args(Mark)), "no kind is left out"
     empty = len(png(Chart("c", "", "", Axis("x"), Axis("y"), ())))
     for mark in marks:
-        upright = isinstance(mark, Strips | Bars)
+        upright = isinstance(mark, Strips | Bars | Paths)
         x = Axis("x", categories=names if upright else ())
         y = Axis("y", categories=names if isinstance(mark, Intervals) else ())
         chart = Chart("c", "", "", x, y, (mark,), reference=1.0)
         assert len(png(chart)) != empty
         data = json.loads(plotly_json(chart))
-        assert len(data["data"]) == (2 if isinstance(mark, Line) else 1), "a line brings its band"
+        assert len(data["data"]) == (2 if isinstance(mark, Line | Paths) else 1), "a line brings its band"
         assert data["layout"]["shapes"][0]["x0"] == 1.0
 
 

@@ -1,19 +1,32 @@
 """The page in a real browser, opened from disk with the network cut off."""
 
 import dataclasses
+import importlib.util
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from pipeline.reports import page
+from pipeline.reports import classification, explained, gallery, page, studies
+from pipeline.reports.charts import Chart
+from pipeline.reports.classification_tables import read_classifiers
 from pipeline.reports.evaluation import evaluate
+from pipeline.reports.networks import figures as networks_figures
+from pipeline.reports.networks import results as networks_results
+from pipeline.reports.networks.section import section as networks_section
+from pipeline.reports.page import Page, Section
+from pipeline.reports.results import Run
 from pipeline.reports.sections import build_page
 from pipeline.reports.settings import Settings
+from pipeline.reports.studies import StudyResults
+from pipeline.reports.uncertainty import measure
+from pipeline.reports.uncertainty_page import uncertainty_sections
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -33,21 +46,101 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def beside(name: str) -> ModuleType:
+    """Another file of tests in this folder, for what it makes its inputs with."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def a_study() -> StudyResults:
+    trials = pd.DataFrame(
+        {
+            "trial": range(6),
+            "end": ["complete"] * 5 + ["pruned"],
+            "value": [3.0, 2.5, 2.2, 2.8, 2.4, np.nan],
+            "epochs": 9,
+            "lr": np.logspace(-4, -2, 6),
+            "batch_size": [32, 64, 32, 64, 32, 64],
+        }
+    )
+    members = pd.DataFrame({"policy": "study", "member": range(6), "seed": [11, 22, 33, 44, 55, 66]})
+    errors = {name: np.linspace(1.5, 2.5, 6) for name in ("mae", "val_mae", "test_mae")}
+    return StudyResults(
+        trials,
+        pd.DataFrame({"trial": [5, 5], "epoch": [1, 2], "value": [9.0, 8.0]}),
+        pd.DataFrame({"setting": ["lr", "batch_size"], "importance": [0.8, 0.2]}),
+        members.assign(lr=0.003, diverged=False, **errors),
+        {"lr": "log", "batch_size": "category"},
+        "adam",
+    )
+
+
+def more_sections(runs: Sequence[Run], settings: Settings, folder: Path) -> list[Section]:
+    """One of each kind that other parts of the project add to a page."""
+    networks, classifiers, uncertain = map(
+        beside, ("test_networks", "test_classification", "test_uncertainty")
+    )
+    examples, looks = map(beside, ("test_gallery", "test_explained"))
+    for seed, loss in enumerate(("mse", "dldl_v2")):
+        networks.write_run(folder / "cnn", loss, "resnet18", seed=seed)
+    trained = networks_results.read(folder / "cnn", ["mse", "dldl_v2"], ["resnet18"], networks.FACES)
+    drawn = networks_figures.all_charts(trained, settings, ["face0"])
+    classifiers.put(folder / "classifiers", "cross_entropy", [0.9, 0.8])
+    faces = {name: [looks.png(9), looks.png(200)] for name in ("picture", "overlay", "guided")}
+    heat = {"text": ["30 → 31.5"] * 2, **faces}
+    looks.put(folder / "explained", "faces", "heat", heat, title="Grad-CAM", caption="Layer level4.")
+    stated = measure(uncertain.JUDGED, uncertain.GROUPS, settings, rate=0.05, min_faces=30)
+    return [
+        studies.section(studies.with_rivals(a_study(), runs), settings),
+        gallery.section(examples.MEASURED, examples.AGES, examples.pictures(), "age"),
+        *networks_section(trained, settings, drawn),
+        *classification.sections(read_classifiers(folder / "classifiers", ["cross_entropy"])),
+        *explained.sections(folder / "explained"),
+        *uncertainty_sections(stated),
+    ]
+
+
 @pytest.fixture(scope="module")
-def file(complete, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(complete, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A page with every section there is."""
     runs = tuple(dataclasses.replace(run, seconds=np.full(6, 2.0)) for run in complete.runs)
     timed = dataclasses.replace(complete, runs=runs)
-    path = tmp_path_factory.mktemp("reports") / "index.html"
-    made = build_page(
+    settings = Settings(resamples=50)
+    return build_page(
         timed,
-        evaluate(timed, Settings(resamples=50)),
+        evaluate(timed, settings),
         dataset="sample",
         rejects={"no_face": 2},
         provenance={"revision": "4f2c9d1", "embeddings/faces.parquet": "0123456789abcdef" * 4},
         params="seed: 1  # " + "a long comment " * 20,
+        more=more_sections(runs, settings, tmp_path_factory.mktemp("inputs")),
     )
+
+
+@pytest.fixture(scope="module")
+def charts(made) -> list[str]:
+    """The names of the page's figures that scripts draw."""
+    return [block.name for section in made.sections for block in section.blocks if isinstance(block, Chart)]
+
+
+@pytest.fixture(scope="module")
+def file(made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("reports") / "index.html"
     page.write(made, path)
     return path
+
+
+def test_the_manual_lists_every_section_from_top_to_bottom(made):
+    text = (Path(__file__).resolve().parents[2] / "docs/report.md").read_text(encoding="utf-8")
+    titles = [section.title for section in made.sections]
+    assert len(titles) >= 14
+    places = [text.find(f"**{title}") for title in titles]
+    assert -1 not in places, titles[places.index(-1)]
+    assert places == sorted(places)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +194,7 @@ def desktop(browser, file) -> Iterator[Opened]:
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_renders_every_figure_without_complaint_network_or_overflow(browser, file, screen):
+def test_renders_every_figure_without_complaint_network_or_overflow(browser, file, charts, screen):
     with Opened(browser, file, screen) as opened:
         assert opened.complaints == []
         outside = [url for url in opened.requests if not url.startswith(("data:", "blob:"))]
@@ -115,7 +208,8 @@ def test_renders_every_figure_without_complaint_network_or_overflow(browser, fil
                 words: chart.getAttribute("aria-label") ?? "",
             }))"""
         )
-        assert len(drawn) == 11
+        assert [figure["name"] for figure in drawn] == charts
+        assert len(charts) > 20, "those of the study, of networks and of uncertainty are among them"
         for figure in drawn:
             assert figure["marks"] >= 2, f"{figure['name']} is empty"
             assert figure["ink"], f"{figure['name']} has no line or point"
@@ -215,11 +309,11 @@ def test_a_long_table_sorts_by_number_with_dashes_last(desktop):
         assert values == sorted(values)
 
 
-def test_without_scripts_every_figure_is_still_a_picture(browser, file):
+def test_without_scripts_every_figure_is_still_a_picture(browser, file, charts):
     with Opened(browser, file, java_script_enabled=False) as opened:
         sizes = [
             (picture.bounding_box()["width"], picture.get_attribute("alt"))
             for picture in opened.page.locator(".chart img").all()
         ]
-        assert len(sizes) == 11
+        assert len(sizes) == len(charts)
         assert all(width > 300 and alt for width, alt in sizes)

@@ -120,6 +120,7 @@ def test_running_times_come_from_logs_where_there_are_any(folder, reader):
     timed = results.with_seconds(reader(folder), logs)
     np.testing.assert_array_equal(timed.runs[0].seconds, [2.0] * 6)
     np.testing.assert_array_equal(timed.runs[3].seconds, [1, 2, 3, 4, 5, 6])
+    assert [run.stage_seconds for run in timed.runs] == [12.0, None, None, 9.0], "not the sum over members"
     assert timed.runs[1].seconds is None
     assert all(run.seconds is None for run in results.with_seconds(reader(folder), folder / "no").runs)
 

@@ -46,32 +46,83 @@ def test_findings_name_the_best_way_and_count_what_diverged(complete, evaluated)
         "24 models were trained on 120 faces, chosen on 60 and tested on 60; 1 of them diverged"
     )
     assert "SGD with the learning rate from the finder: over 6 seeds" in best
-    assert "do not overlap" in policies
+    assert policies.startswith(
+        "Over the same seeds of the same optimisers the learning rate from the finder gives a lower error "
+        "than the fixed learning rate: "
+    )
+    assert policies.endswith("Left out, because they diverged under a policy: SGD (1 of 6 seeds).")
     assert evaluated.choices.iloc[-1]["chosen_on_validation"] in chosen
-    assert "Averaging the predictions of all 23 models" in averaged
+    assert averaged.startswith("Averaging predictions, validation faces choose the ensemble of")
     assert rest[0].startswith("The networks win: svr regression")
 
 
-def with_baseline(evaluated, mae):
-    rows = evaluated.contenders.copy()
-    row = rows["title"] == "svr regression"
-    rows.loc[row, ["mae", "low", "high"]] = [mae, mae - 0.01, mae + 0.01]
-    return dataclasses.replace(evaluated, contenders=rows)
+def with_differences(evaluated, first, second, low, high):
+    """The same evaluation, with another interval of the difference between two contenders."""
+    rows = evaluated.differences.copy()
+    row = (rows["first"] == first) & (rows["second"] == second)
+    assert row.sum() == 1
+    rows.loc[row, ["difference", "low", "high"]] = [(low + high) / 2, low, high]
+    return dataclasses.replace(evaluated, differences=rows)
 
 
-def test_a_baseline_that_wins_is_said_to_win(complete, evaluated):
-    found = summary.sentences(complete, with_baseline(evaluated, 0.01))[-2]
-    assert found.startswith(
-        "A baseline wins: svr regression, the best baseline on validation, has a test error of 0.01"
-    )
+SVR, ALL, SINGLE = "svr regression", "ensemble of all models", "single model, chosen on validation"
+FIVE = "ensemble of the 5 best on validation"
 
 
-def test_a_baseline_that_beats_the_single_model_but_not_the_ensemble_is_said_to(complete, evaluated):
-    rows = evaluated.contenders.set_index("title")["mae"]
-    between = (rows["ensemble of all models"] + rows["single model, chosen on validation"]) / 2
-    *_, verdict, note, _ = summary.sentences(complete, with_baseline(evaluated, between))
+@pytest.fixture
+def best_ensemble(evaluated):
+    rows = evaluated.contenders.set_index("title")["val_mae"]
+    return min((ALL, FIVE), key=lambda title: rows[title])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "begin", "inner"),
+    [
+        (-0.3, -0.1, "A baseline wins: ", "lower than that of the ensemble"),
+        (0.1, 0.3, "The networks win: ", "higher than that of the ensemble"),
+        (
+            -0.1,
+            0.3,
+            "Baselines and networks are not told apart: ",
+            "no different, as far as these faces show",
+        ),
+        (math.nan, math.nan, "Baselines and networks are not told apart: ", "face by face"),
+    ],
+)
+def test_a_baseline_is_judged_by_the_paired_interval(
+    complete, evaluated, best_ensemble, low, high, begin, inner
+):
+    found = summary.sentences(complete, with_differences(evaluated, SVR, best_ensemble, low, high))[-2]
+    assert found.startswith(f"{begin}svr regression, the best baseline on validation")
+    assert inner in found
+    assert "Baselines learn from the original training faces alone" in found
+
+
+def test_a_baseline_that_beats_the_single_model_but_not_the_ensemble_is_said_to(
+    complete, evaluated, best_ensemble
+):
+    changed = with_differences(evaluated, SVR, best_ensemble, 0.1, 0.2)
+    changed = with_differences(changed, SVR, SINGLE, -0.2, -0.1)
+    *_, verdict, note, _ = summary.sentences(complete, changed)
     assert verdict.startswith("The networks win")
     assert note.startswith("That baseline still beats the single model")
+
+
+@pytest.mark.parametrize("chosen", [ALL, FIVE])
+def test_the_ensemble_is_chosen_on_validation_and_not_on_test(complete, evaluated, chosen):
+    rows = evaluated.contenders.copy()
+    rows.loc[rows["title"] == chosen, ["val_mae", "mae"]] = [0.1, 9.5]
+    found = summary.sentences(complete, dataclasses.replace(evaluated, contenders=rows))[4]
+    assert f"validation faces choose the {chosen}: its test error is 9.50 years" in found
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.3, -0.1, "better than"), (0.1, 0.3, "worse than"), (-0.1, 0.1, "not told apart from")],
+)
+def test_an_ensemble_is_judged_by_the_paired_interval(complete, evaluated, best_ensemble, low, high, verdict):
+    changed = with_differences(evaluated, best_ensemble, SINGLE, low, high)
+    assert f", {verdict} the single model (face by face" in summary.sentences(complete, changed)[4]
 
 
 def test_the_optimism_of_choosing_on_test_is_told(complete, evaluated):
@@ -82,7 +133,19 @@ def test_the_optimism_of_choosing_on_test_is_told(complete, evaluated):
     assert "would have claimed 2.25: 0.25 too good" in told
 
 
+def test_policies_whose_intervals_overlap_are_not_told_apart(complete, evaluated):
+    pooled = evaluated.pooled.assign(iqm=[2.0, 2.1], iqm_low=[1.9, 2.0], iqm_high=[2.1, 2.2], left_out="")
+    told = summary.sentences(complete, dataclasses.replace(evaluated, pooled=pooled))[2]
+    assert "no difference is shown between the fixed learning rate and" in told
+    assert told.endswith("2.10 [2.00, 2.20] years (95% intervals over seeds).")
+
+
+def test_policies_without_a_common_sound_seed_are_not_compared(complete, evaluated):
+    told = summary.sentences(complete, dataclasses.replace(evaluated, pooled=evaluated.pooled[:0]))[2]
+    assert told.startswith("The policies are not compared")
+
+
 def test_one_policy_is_not_compared_with_itself(complete):
     fixed = dataclasses.replace(complete, runs=complete.runs[:2])
     found = summary.sentences(fixed, evaluate(fixed, Settings(resamples=10)))
-    assert not any("Over all optimisers" in sentence for sentence in found)
+    assert not any("olic" in sentence or "Over the same seeds" in sentence for sentence in found)

@@ -265,6 +265,14 @@ def test_a_missing_input_is_named(copy: Path, missing: Path) -> None:
         train.run(settings(), 1, optimizer="adam", policy="fixed")
 
 
+def test_evaluate_measures_in_the_unit_that_the_report_names(copy: Path) -> None:
+    told = evaluate.run(settings(report__target="attractiveness", report__unit="points"), 1)
+    errors = [str(value) for name, value in told.items() if name.startswith("test MAE")]
+    assert errors
+    assert all(error.endswith(" points") for error in errors)
+    assert {"report.target", "report.unit"} <= set(stages()["evaluate"]["params"])
+
+
 def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
     shutil.rmtree(files.run_folder("swa", "found"))
     with pytest.raises(UserError, match=r"models/found/swa/scores.parquet does not exist"):

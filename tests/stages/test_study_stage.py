@@ -3,19 +3,23 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.errors import UserError
 from pipeline.profiles import use
 from pipeline.regression.rates import member_seeds
+from pipeline.reports import results, studies
 from pipeline.stages import files
 from pipeline.stages.running import run_stage
 from pipeline.tables import read_table
 
+PROJECT = Path(__file__).resolve().parents[2]
 POLICIES = ("fixed", "found")
 OUTPUTS = (
     files.STUDY_TRIALS,
@@ -88,7 +92,11 @@ def test_the_best_trial_is_a_profile_after_which_the_study_goes_on(copy: Path) -
 
 
 def test_the_comparison_is_over_the_seeds_of_the_other_policies(complete: Path) -> None:
-    rows = read_table(complete / files.STUDY_COMPARISON).to_pandas()
+    assert read_table(complete / files.STUDY_COMPARISON)["policy"].to_pylist() == ["study"] * 2
+    own = studies.read(complete / files.STUDIES)
+    assert own is not None
+    trained = results.read(complete / files.FACES, complete / files.MODELS, POLICIES, ("adam",))
+    rows = studies.with_rivals(own, trained.runs).comparison
     seeds = member_seeds(params.load(complete / "params.yaml").seed, 2)
     assert list(rows["policy"]) == ["fixed", "fixed", "found", "found", "study", "study"]
     for _, own in rows.groupby("policy"):
@@ -98,6 +106,22 @@ def test_the_comparison_is_over_the_seeds_of_the_other_policies(complete: Path) 
     for policy in POLICIES:
         scores = read_table(complete / files.run_folder("adam", policy) / "scores.parquet")
         assert list(rows.loc[rows["policy"] == policy, "test_mae"]) == scores["test_mae"].to_pylist()
+
+
+def test_models_of_other_seeds_are_not_set_beside_the_study(complete: Path) -> None:
+    own = studies.read(complete / files.STUDIES)
+    assert own is not None
+    run = results.read(complete / files.FACES, complete / files.MODELS, ("fixed",), ("adam",)).runs[0]
+    moved = replace(run, scores=run.scores.assign(seed=run.scores["seed"] + 1))
+    with pytest.raises(UserError, match="policy 'fixed' have other seeds than the study's"):
+        studies.with_rivals(own, [moved])
+    other = studies.with_rivals(own, [replace(moved, optimizer="sgd")])
+    assert set(other.comparison["policy"]) == {"study"}, "another optimiser's models are no rivals"
+
+
+def test_no_model_is_an_input_of_the_study() -> None:
+    stage = YAML(typ="safe").load((PROJECT / "dvc.yaml").read_text())["stages"]["study"]
+    assert not [dep for dep in stage["deps"] if dep.startswith("models")]
 
 
 def test_no_trial_was_judged_by_a_test_face(copy: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import RLock
@@ -14,8 +15,11 @@ from pipeline.profiles import use
 from pipeline.stages import files
 from pipeline.stages.running import run_stage
 from pipeline.tables import read_table
+from pipeline.tracking import build
 
 RUN = "train-fixed-adam"
+RUNS = {RUN, "study", "evaluate", "report"}
+FIGURE = Path("reports/figures/contenders.png")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,8 @@ def tracked(make_project: Callable[..., Path], tmp_path_factory: pytest.TempPath
         run_stage("find_lr", 1, optimizer="adam")
         run_stage("train", 1, policy="fixed", optimizer="adam")
         run_stage("study", 1)
+        run_stage("evaluate", 1)
+        run_stage("report", 1)
         yield folder
 
 
@@ -55,7 +61,7 @@ def test_dvclive_has_it(tracked: Path) -> None:
     assert told[RUN]["test_mae"]["mean"] == pytest.approx(sum(expected["test_mae"]) / 2)
     assert told[RUN]["seconds"] > 0
     assert told[RUN]["failed"] == 0
-    assert set(told) == {RUN, "study"}, "and no step of whichever series came last"
+    assert set(told) == RUNS, "and no step of whichever series came last"
     series, _ = parse_metrics(live)
     points = {
         Path(path).relative_to(tracked / "dvclive/plots/metrics"): rows for path, rows in series.items()
@@ -67,6 +73,12 @@ def test_dvclive_has_it(tracked: Path) -> None:
     assert params["train.adam.lr"] == 0.01
     assert len(params["sha256.faces"]) == 64
     assert (tracked / f"dvclive/runs/{RUN}/scores.parquet").exists()
+    assert told["evaluate"]["fixed"]["adam"]["test_mae"]["mean"] == pytest.approx(
+        told[RUN]["test_mae"]["mean"]
+    )
+    figures = Path(live.plots_dir) / "images/report"
+    assert {"contenders.png", "distribution_fixed.png"} <= {path.name for path in figures.iterdir()}
+    assert (figures / "contenders.png").read_bytes() == FIGURE.read_bytes()
 
 
 def test_mlflow_has_it(tracked: Path) -> None:
@@ -76,7 +88,7 @@ def test_mlflow_has_it(tracked: Path) -> None:
     experiment = client.get_experiment_by_name("vec2age")
     assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert set(runs) == {RUN, "study"}
+    assert set(runs) == RUNS
     run, expected = runs[RUN], scores(tracked)
     assert run.info.status == "FINISHED"
     assert run.data.params["train.recipe.hidden"] == "[8]"
@@ -91,11 +103,17 @@ def test_mlflow_has_it(tracked: Path) -> None:
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["scores.parquet"]
     trials = client.get_metric_history(runs["study"].info.run_id, "trials/lr")
     assert len(trials) == 5
+    metrics = runs["evaluate"].data.metrics
+    assert metrics["fixed/adam/test_mae/mean"] == pytest.approx(run.data.metrics["test_mae/mean"])
+    listed = [file.path for file in client.list_artifacts(runs["report"].info.run_id, "figures")]
+    assert "figures/contenders.png" in listed
+    copy = client.download_artifacts(runs["report"].info.run_id, "figures/contenders.png")
+    assert Path(copy).read_bytes() == FIGURE.read_bytes()
 
 
 def test_neptune_has_it(tracked: Path) -> None:
     from neptune.core.components.queue.disk_queue import DiskQueue
-    from neptune.internal.operation import AssignFloat, AssignString, LogFloats, Operation
+    from neptune.internal.operation import AssignFloat, AssignString, LogFloats, Operation, UploadFile
 
     recorded = []
     for folder in sorted((tracked / ".neptune/offline").iterdir()):
@@ -106,7 +124,7 @@ def test_neptune_has_it(tracked: Path) -> None:
         queue.close()
         recorded.append(operations)
     names = {o.value: index for index, run in enumerate(recorded) for o in run if o.path == ["sys", "name"]}
-    assert set(names) == {RUN, "study"}
+    assert set(names) == RUNS
     run, expected = recorded[names[RUN]], scores(tracked)
     numbers = {"/".join(o.path): o.value for o in run if isinstance(o, AssignFloat | AssignString)}
     assert numbers["metrics/test_mae/mean"] == pytest.approx(sum(expected["test_mae"]) / 2)
@@ -119,6 +137,13 @@ def test_neptune_has_it(tracked: Path) -> None:
         for point in o.values
     ]
     assert series == pytest.approx(expected["val_mae"])
+    measured = {"/".join(o.path): o.value for o in recorded[names["evaluate"]] if isinstance(o, AssignFloat)}
+    assert measured["metrics/fixed/adam/test_mae/mean"] == pytest.approx(
+        numbers["metrics/test_mae/mean"], abs=1e-6
+    )
+    uploads = {o.path[-1]: o for o in recorded[names["report"]] if isinstance(o, UploadFile)}
+    assert {"contenders", "distribution_fixed"} <= set(uploads)
+    assert uploads["contenders"].ext == "png"
 
 
 def test_twenty_members_make_as_many_files_as_two(tracked: Path) -> None:
@@ -158,6 +183,21 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
     assert len(told) == 2
     assert (files.run_folder("adam", "fixed") / "scores.parquet").exists()
     assert RUN in json.loads(Path("dvclive/metrics.json").read_text())
+
+
+def test_an_address_where_nobody_listens_does_not_hold_the_run_up() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = probe.getsockname()[1]
+    told: list[str] = []
+    started = time.monotonic()
+    trackers = build({"mlflow": {"uri": f"http://127.0.0.1:{closed}"}}, told.append)
+    trackers.start("train")
+    trackers.metrics({"mae": 1.0})
+    trackers.end()
+    assert time.monotonic() - started < 60, "seven retries, each after twice the pause, take four minutes"
+    assert len(told) == 1
+    assert "the tracker mlflow records no more" in told[0]
 
 
 def test_a_run_that_fails_is_recorded_as_failed(
