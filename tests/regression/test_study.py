@@ -371,7 +371,7 @@ def test_a_study_in_postgresql_goes_on_after_a_kill(postgresql: str) -> None:
         connection.execute(sqlalchemy.text("create database killed"))
     url = postgresql.removesuffix("/postgres") + "/killed"
     wanted = plan(trials=8, group=2, sampler="random", epochs=25)
-    killed_in_the_middle(url, wanted, 0.2)
+    killed_in_the_middle(url, wanted, finished=2, epoch=1)
     outcome = work(url, wanted)
     assert sorted(values(outcome)) == list(range(8))
     assert sum(trial.state == TrialState.COMPLETE for trial in trials(url)) == 8
