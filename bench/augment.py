@@ -89,7 +89,9 @@ def measure(
         vectors = StoredEncoders([encoder], store / str(turn))
         limits = {"min_similarity": -1.01, "max_similarity": 1.01}
         begin = time.perf_counter()
-        drawn = augment_faces(wanted, draw, vectors, pool, **limits, max_tries=1, tally=Tally())
+        drawn = augment_faces(
+            wanted, draw, vectors, pool, **limits, max_tries=1, tally=Tally(), keep_images=True
+        )
         kept = [one for face in drawn for one in face]
         whole.append(vectors.encoded / (time.perf_counter() - begin))
         pictures = np.stack([one.image for one in kept])
