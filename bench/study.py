@@ -64,7 +64,8 @@ def study(material: Material, plan: Plan) -> tuple[float, Values, list[dict[str,
 def by_plain_torch(material: Material, candidate: Candidate, seed: int) -> float:
     """The validation MAE at the best epoch of one model."""
     recipe = candidate.recipe
-    x, y, val_x, val_y = (torch.as_tensor(a, dtype=torch.float32) for a in vars(material).values())
+    arrays = (material.train_x, material.train_y, material.val_x, material.val_y)
+    x, y, val_x, val_y = (torch.as_tensor(array, dtype=torch.float32) for array in arrays)
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
     for before, after in pairwise((x.shape[1], *recipe.hidden)):

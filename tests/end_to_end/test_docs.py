@@ -25,6 +25,8 @@ FIRST = "photographs"
 OTHERS = ("studies", "tracking", "machines", "loss", "encoder", "report")  # the longest first
 TOGETHER = 2  # most of the time goes into starting programs, each on one core
 NOT_RUN = {
+    "datasets": "needs folds of a data set of one's own; tests/reports/test_folds.py runs the command",
+    "results": "needs UTKFace; tests/test_profiles.py reads its profiles",
     "cnn": "needs the photographs of the profile `utkface`; the stage runs in tests/cnn/test_stage.py",
     "predict": "has a bench over thousands of files; export and predict run in tests/serving",
     "uncertainty": "has a bench over UTKFace; its stage runs in tests/stages/test_calibrate_stage.py",
