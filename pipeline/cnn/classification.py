@@ -122,7 +122,7 @@ class Module(pl.LightningModule):
         images = pictures.float() * self.recipe.scale(self.current_epoch)
         if split == "train" and (self.recipe.zoom or self.recipe.shear or self.recipe.flip):
             images = self.distortion(images, self.draws)
-        output = self.network(images.contiguous(memory_format=torch.channels_last))
+        output = self.network(images.to(memory_format=torch.channels_last))
         with torch.autocast(images.device.type, enabled=False):
             output = output.float()
             weight = None if self.weights is None else self.weights.to(labels.device)[labels]

@@ -113,7 +113,8 @@ class Classifier:
     def inputs(self, pictures: Pictures) -> Tensor:
         """Pictures as the network sees them: (N, C, H, W), scaled."""
         pixels = as_tensor(pictures).to(self.device).float() * self.scale
-        return pixels.contiguous(memory_format=torch.channels_last)
+        # contiguous() leaves grey pictures as they are, and mixed layouts take twice the time.
+        return pixels.to(memory_format=torch.channels_last)
 
     def probabilities(self, pictures: Pictures) -> npt.NDArray[np.float32]:
         """The probability of every class, (N, C)."""
