@@ -1,9 +1,10 @@
 """The command line: one command per stage of dvc.yaml, and those around them."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO
 
 import typer
 
@@ -11,6 +12,7 @@ from pipeline import __version__
 from pipeline.cli_explain import app as explain_app
 from pipeline.errors import UserError
 
+INTERRUPTED = 130
 STAGES = {
     "ingest": "Read a data set's labelled faces into data/manifest.parquet.",
     "crop": "Find, square and judge every face; pack the crops into data/crops.",
@@ -101,7 +103,7 @@ def command_of(name: str) -> tuple[Callable[..., None], str]:
     several: dict[str, tuple[Callable[..., None], str]] = {
         "find_lr": (of_optimizer, "--optimizer adam"),
         "train": (of_policy_and_optimizer, "--optimizer adam --policy found"),
-        "study": (with_storage, "--storage postgresql://user@host/studies"),
+        "study": (with_storage, "--storage sqlite:///studies/other.db"),
         "classify": (of_class_loss, "--loss mam_softmax"),
         "finetune": (of_loss_and_backbone, "--loss dldl_v2 --backbone resnet10t"),
     }
@@ -260,11 +262,30 @@ def options(
 
 def main() -> None:
     """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs, 130 interrupted."""
+    show, warnings.showwarning = warnings.showwarning, warn
     try:
         app()
     except UserError as error:
         typer.echo(f"vec2age: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("vec2age: interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
+    except SystemExit as error:
+        if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it
+            typer.echo("vec2age: interrupted; run the same command again to go on", err=True)
+        raise
+    finally:
+        warnings.showwarning = show
+
+
+def warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning of ours as a sentence, and any other as Python does."""
+    if category.__module__.partition(".")[0] == __package__:
+        typer.echo(f"warning: {message}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

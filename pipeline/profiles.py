@@ -27,7 +27,8 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
         A YAML file with any part of params.yaml's keys. With the key `starts_from`, a profile in the same
         folder, that one is merged first: what another profile set before does not stay.
     assignments
-        `key.in.params=value` texts; the value is read as YAML.
+        `key.in.params=value` texts; the value is read as YAML. Another reader, loss or architecture begins
+        without settings.
     target
         The file to change. Its comments and the order of its keys are kept.
 
@@ -45,9 +46,13 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     before = flatten(params.plain(tree))
     for layer in layers(profile):
         merge(tree, layer)
-    for assignment in assignments:
-        merge(tree, parse_assignment(assignment))
     params.check(tree, profile)
+    assigned = [parse_assignment(assignment) for assignment in assignments]
+    for path, value in assigned:
+        forget_settings(tree, path, value)
+    for path, value in assigned:
+        assign(tree, path, value)
+    params.check(tree, Path("--set"))
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 200
@@ -103,19 +108,36 @@ def unaligned(tree: Any) -> None:
         unaligned(value)
 
 
-def parse_assignment(text: str) -> dict[str, Any]:
-    """`a.b=1` as `{"a": {"b": 1}}`."""
+def forget_settings(tree: Any, path: Sequence[str], value: Any) -> None:
+    """Where a name is to be another one, empty its settings, which are those of the old one, in place."""
+    *parents, key = path
+    for part in parents:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    if isinstance(tree, dict) and key == "name" and tree.get("name") != value and "settings" in tree:
+        tree["settings"] = {}
+
+
+def assign(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Write one value into a tree, in place; what stands beside it stays."""
+    *parents, key = path
+    for part in parents:
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}
+        tree = tree[part]
+    if tree.get(key) != value or key not in tree:
+        tree[key] = value
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """`a.b=1` as `(["a", "b"], 1)`."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {text!r} is not an assignment: write --set key.in.params=value")
     try:
-        tree: Any = YAML(typ="safe").load(value) if value.strip() else None
+        parsed: Any = YAML(typ="safe").load(value) if value.strip() else None
     except YAMLError as error:
         raise UserError(f"--set {text!r}: the value is not YAML: {' '.join(str(error).split())}") from None
-    for part in reversed(key.strip().split(".")):
-        tree = {part: tree}
-    nested: dict[str, Any] = tree
-    return nested
+    return key.strip().split("."), parsed
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

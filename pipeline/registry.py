@@ -1,7 +1,7 @@
 """Names to factories: what every `build(name, **settings)` looks its name up in."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +16,15 @@ class Registry(Generic[T]):
     Places are text (`"pipeline.encoders.facenet:FaceNet"`) and imported on first use, so that
     naming an encoder costs nothing until somebody builds it. Adding one is a new file and one line.
 
+    Parameters
+    ----------
+    kind
+        What messages call them.
+    places
+        By name.
+    given
+        Settings that `build` is handed by code of ours, never by a user.
+
     Examples
     --------
     >>> shapes = Registry("shape", {"counter": "collections:Counter"})
@@ -27,9 +36,10 @@ class Registry(Generic[T]):
     pipeline.errors.UserError: unknown shape 'circle': choose one of counter
     """
 
-    def __init__(self, kind: str, places: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, places: Mapping[str, str], given: Collection[str] = ()) -> None:
         self.kind = kind
         self.places = dict(places)
+        self.given = frozenset(given)
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, in the order of registration."""
@@ -54,13 +64,17 @@ class Registry(Generic[T]):
 
     def build(self, name: str, **settings: Any) -> T:
         """Build what is registered under a name; an unknown setting is named with what is allowed."""
-        factory = self.factory(name)
-        allowed = self.settings(name)
-        parameters = inspect.signature(factory).parameters.values()
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self.check(name, [key for key in settings if key not in self.given])
+        return self.factory(name)(**settings)
+
+    def check(self, name: str, settings: Iterable[str]) -> None:
+        """Refuse a user's setting that a factory does not take; its module is imported."""
+        parameters = inspect.signature(self.factory(name)).parameters.values()
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
+        allowed = [key for key in self.settings(name) if key not in self.given]
         unknown = [key for key in settings if key not in allowed]
-        if unknown and not takes_any:
+        if unknown:
             raise UserError(
                 f"{self.kind} {name!r} has no setting {unknown[0]!r}: it takes {', '.join(allowed) or 'none'}"
             )
-        return factory(**settings)

@@ -1,9 +1,14 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from pipeline import cli
+from pipeline.datasets import LeftOutWarning
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -69,3 +74,33 @@ def test_doctor_names_each_gap_with_a_remedy() -> None:
         assert subject in done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith("gap")]
     assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.doctor.print_diagnosis", interrupted)
+    monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "vec2age: interrupted; run the same command again to go on\n"
+
+
+def test_warnings_of_ours_are_sentences_without_a_line_of_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def warning(*_: object, **__: object) -> None:
+        warnings.warn("two faces are alike", LeftOutWarning, stacklevel=1)
+        warnings.warn("an option is old", DeprecationWarning, stacklevel=1)
+
+    monkeypatch.setattr("pipeline.doctor.print_diagnosis", warning)
+    monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            cli.main()
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "warning: two faces are alike"
+    assert "DeprecationWarning: an option is old" in said[1]

@@ -32,11 +32,15 @@ def test_the_default_is_valid() -> None:
     [
         ("crop.margin", -1, "parameter 'crop.margin' is -1: input should be greater than or equal to 0"),
         ("crop.margin", "wide", "parameter 'crop.margin' is 'wide': input should be a valid number"),
-        ("crop.margn", 1, "unknown parameter 'crop.margn': did you mean 'margin'?"),
+        ("crop.margn", 1, "unknown parameter 'crop.margn': did you mean 'crop.margin'?"),
         ("qqq", 1, "unknown parameter 'qqq': allowed are augment, "),
         ("seed", True, "parameter 'seed' is True: input should be a valid integer"),
         ("seed", 1.5, "parameter 'seed' is 1.5: input should be a valid integer"),
-        ("encoder.views.0.pading", 1, "unknown parameter 'encoder.views.0.pading': did you mean 'padding'?"),
+        (
+            "encoder.views.0.pading",
+            1,
+            "unknown parameter 'encoder.views.0.pading': did you mean 'encoder.views.0.padding'?",
+        ),
         ("split.fold", 7, "fold must be less than folds (5)"),
         ("split.test", 0.9, "validation and test together must be less than 1"),
         ("crop.detectors", ["hog"], "parameter 'crop.detectors.0' is 'hog': input should be 'dlib_hog'"),

@@ -89,11 +89,37 @@ def test_assignments_come_after_the_profile(target: Path, tmp_path: Path) -> Non
     assert settings.ingest.max_target == 18
 
 
+def test_an_assignment_leaves_what_stands_beside_it(target: Path) -> None:
+    use(PROJECT / "profiles/sample.yaml", ["data.settings.seed=3"], target)
+    assert params.load(target).data.settings == {"per_age": 40, "seed": 3}
+    use(PROJECT / "profiles/sample.yaml", ["data.settings={}"], target)
+    assert params.load(target).data.settings == {}
+
+
+def test_another_reader_begins_without_settings_in_whatever_order_they_are_assigned(target: Path) -> None:
+    words = ["data.settings.table=faces.csv", "data.name=csv", "data.root=x"]
+    for assignments in (words, words[::-1]):
+        use(PROJECT / "profiles/sample.yaml", assignments, target)
+        assert params.load(target).data.settings == {"table": "faces.csv"}
+
+
+def test_what_was_assigned_wrongly_is_not_blamed_on_the_profile(target: Path) -> None:
+    before = target.read_bytes()
+    for text, sentence in (
+        ("data.roots=x", "--set: unknown parameter 'data.roots': did you mean 'data.root'"),
+        ("data.settings.per_agee=3", "--set: parameter 'data': data set 'sample' has no setting 'per_agee'"),
+        ("crop=3", "--set: parameter 'crop' is 3"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            use(PROJECT / "profiles/sample.yaml", [text], target)
+        assert target.read_bytes() == before
+
+
 def test_an_invalid_profile_changes_nothing(target: Path, tmp_path: Path) -> None:
     before = target.read_bytes()
     profile = tmp_path / "p.yaml"
     profile.write_text("crop: {margin: 0.4, sise: 3}\n")
-    with pytest.raises(UserError, match=r"p.yaml: unknown parameter 'crop.sise': did you mean 'size'"):
+    with pytest.raises(UserError, match=r"p.yaml: unknown parameter 'crop.sise': did you mean 'crop.size'"):
         use(profile, target=target)
     assert target.read_bytes() == before
 

@@ -53,6 +53,7 @@ REGISTRY: Registry[pa.Table] = Registry(
         "raf_db": "pipeline.datasets.expressions:read_raf_db",
         "ck_plus": "pipeline.datasets.expressions:read_ck_plus",
     },
+    given=("root", "rejects", "workers"),
 )
 
 # Data sets whose pictures are rendered by their reader; all others lie where they are.

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipeline.datasets.manifest import Record, build_manifest, check_groups, reject
 from pipeline.datasets.sources import source_file
 from pipeline.errors import UserError
+from pipeline.opening import is_unicode
 from pipeline.rejects import Rejects
 from pipeline.tables import open_table, read_table
 
@@ -31,7 +32,8 @@ def read_csv(
     root
         The folder that paths in the table are relative to.
     rejects
-        Receives what is left out; a CSV row with too few or too many fields is a `bad_row`.
+        Receives what is left out; a CSV row with too few or too many fields, or with a subject or group that
+        is not UTF-8, is a `bad_row`.
     table
         The table, relative to the root: Parquet where its name ends in .parquet, else CSV with a header, in
         UTF-8.
@@ -59,15 +61,21 @@ def read_csv(
     columns = parquet_columns(path) if is_parquet(path) else csv_columns(path)
     for name in (path_column, target_column, *([subject_column] if subject_column else ()), *(groups or ())):
         if name not in columns:
-            raise UserError(f"{path} has no column {name!r}: it has {', '.join(columns)}")
+            raise UserError(f"{path} has no column {name!r}: it has {named_columns(columns)}")
     if subject_column is None and "subject" in columns:
         subject_column = "subject"
     used = {path_column, target_column, subject_column}
     kept = [name for name in columns if name not in used] if groups is None else list(groups)
     check_groups(kept)
     records = []
+    texts = [*kept, *([subject_column] if subject_column else ())]
     for where, row in parquet_rows(path) if is_parquet(path) else csv_rows(path, columns, rejects):
         named = row[path_column]
+        foreign = [name for name in texts if isinstance(value := row[name], str) and not is_unicode(value)]
+        if foreign and is_unicode(str(named)):
+            problem = f"{foreign[0]} is not UTF-8 text: save the table in UTF-8"
+            reject(Record(None, None, where=where), rejects, "bad_row", problem)
+            continue
         records.append(
             Record(
                 "" if named is None else str(named),
@@ -77,9 +85,17 @@ def read_csv(
                 where,
             )
         )
-    if not records:
+    if not records and not rejects.rows:
         raise UserError(f"{path} lists no face")
     return build_manifest(records, base, "csv", rejects, workers)
+
+
+def named_columns(columns: Sequence[str]) -> str:
+    """Columns for a message; says so where another character than a comma seems to separate them."""
+    other = next((mark for mark in ";\t|" if mark in columns[0]), None) if len(columns) == 1 else None
+    if other is not None:
+        return f"the one column {columns[0]!r}; separate fields by commas, not by {other!r}"
+    return ", ".join(repr(name) if name != name.strip() else name for name in columns)
 
 
 def is_parquet(path: Path) -> bool:

@@ -1,9 +1,10 @@
 """Sections of the stages from labelled pictures to vectors."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline import datasets
 from pipeline.faces.augmentation_settings import complete
 from pipeline.params.fields import (
     Degrees,
@@ -22,6 +23,13 @@ class Data(Section):
     name: ReaderName
     root: str
     settings: dict[str, Any]
+
+    @model_validator(mode="after")
+    def check_settings(self) -> Self:
+        """The reader takes these settings."""
+        with as_value_error():
+            datasets.REGISTRY.check(self.name, self.settings)
+        return self
 
 
 class Ingest(Section):
@@ -75,7 +83,7 @@ class Split(Section):
     test_on: list[str] | None
 
     @model_validator(mode="after")
-    def _fractions_leave_something_to_train_on(self) -> "Split":
+    def _fractions_leave_something_to_train_on(self) -> Self:
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together must be less than 1")
         if self.fold >= self.folds:

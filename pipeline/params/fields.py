@@ -83,7 +83,8 @@ def describe(problem: Any, root: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         allowed = sorted(keys_at(location[:-1], root))
         close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}"
+        meant = ".".join([*(str(part) for part in location[:-1]), *close])
+        hint = f"did you mean {meant!r}?" if close else f"allowed are {', '.join(allowed)}"
         return f"unknown parameter {key!r}: {hint}"
     if problem["type"] == "missing":
         return f"parameter {key!r} is missing: see the comments in params.yaml or run vec2age use"

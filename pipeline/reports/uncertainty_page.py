@@ -14,6 +14,11 @@ from pipeline.reports.uncertainty_tables import groups, methods, pit, reliabilit
 Row = Mapping[Any, Any]
 
 
+def no_uncertainty_sections(why: str | None) -> list[Section]:
+    """The reason in place of numbers, if there is one."""
+    return [] if why is None else [Section("Calibrated uncertainty", f"Not measured: {why}.", ())]
+
+
 def uncertainty_sections(found: Uncertainty) -> list[Section]:
     """What `build_page` takes as `more`."""
     sections = [

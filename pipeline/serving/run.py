@@ -106,12 +106,16 @@ def predict_files(
     Raises
     ------
     UserError
-        A path does not exist, or the output would lie among the pictures.
+        A path does not exist, there is no file, or the output would lie among the pictures.
     """
     outputs.check_name(output)
     check_apart(paths, [output, *([overlay] if overlay else [])])
     bundle.place_of(level)
     total = count(paths)
+    if not total:
+        raise UserError(
+            f"there is no file in {', '.join(map(str, paths))}: name a picture or a folder of pictures"
+        )
     parts = output.with_name(f"{output.name}.parts")
     work = Work(parts, bundle, level, overlay)
     with bar() as progress, ThreadPoolExecutor(workers or available_cores()) as pool:

@@ -31,7 +31,7 @@ from pipeline.stages.origin import ORIGIN, origin, settings_made_with
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
-from pipeline.tables import producer_of, read_table, write_table
+from pipeline.tables import atomic_file, producer_of, read_table, write_table
 
 PRODUCER = "vec2age calibrate"
 
@@ -45,13 +45,14 @@ def run(params: Params, workers: int) -> Summary:
     faces = read_table(files.FACES)
     judged, needed = pc.sum(pc.equal(faces["split"], "validation")).as_py(), faces_needed(max(wanted.levels))
     if judged < needed:
+        why = (
+            f"{judged} validation faces are too few to calibrate intervals of {100 * max(wanted.levels):g}%: "
+            f"it takes {needed}; enlarge the validation split or lower calibrate.levels"
+        )
         empty_folder(files.CALIBRATED)
-        return {
-            "methods": 0,
-            "why": f"{judged} validation faces are too few to calibrate intervals of "
-            f"{100 * max(wanted.levels):g}%: it takes {needed}; enlarge the validation split or lower "
-            "calibrate.levels",
-        }
+        with atomic_file(files.UNCALIBRATED) as file:
+            file.write(f"{why}\n".encode())
+        return {"methods": 0, "why": why}
     recipe = Recipe(**params.train.settings(wanted.optimizer, wanted.policy))
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),

@@ -13,7 +13,7 @@ from pipeline.reports.networks import tables as networks_tables
 from pipeline.reports.results import read
 from pipeline.reports.uncertainty_tables import uncertainty_tables
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder, write_json
+from pipeline.stages.outputs import empty_folder, uncalibrated, write_json
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
@@ -55,5 +55,6 @@ def run(params: Params, workers: int) -> Summary:
     if found is not None:
         numbers["uncertainty"] = uncertainty.metrics(found)
     write_json(numbers, files.METRICS)
-    unmeasured = {} if found else {"uncertainty": "not measured: see what vec2age calibrate says"}
+    why = uncalibrated() or "run vec2age calibrate"
+    unmeasured = {} if found else {"uncertainty": f"not measured: {why}"}
     return {**summary.headlines(evaluation), **networks_summary.headlines(runs), **unmeasured}

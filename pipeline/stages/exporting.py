@@ -32,6 +32,7 @@ from pipeline.serving.onnx_export import write_onnx
 from pipeline.serving.reference import Reference, chosen
 from pipeline.stages import files
 from pipeline.stages.origin import ORIGIN, settings_made_with
+from pipeline.stages.outputs import uncalibrated
 from pipeline.stages.running import Summary
 from pipeline.tables import only, producer_of, read_folder, read_table, vectors_of
 
@@ -104,6 +105,9 @@ def find_calibration(method: str, kind: str) -> Calibration:
     UserError
         The stage calibrate made no such.
     """
+    why = uncalibrated()
+    if why is not None:
+        raise UserError(f"nothing is calibrated that could be exported: {why}")
     made = load_calibrations(files.CALIBRATED / "calibration.safetensors")
     for one in made:
         if (one.method, one.kind) == (method, kind):

@@ -17,6 +17,7 @@ BALANCE = Path("embeddings/balance.parquet")
 LEAKS = Path("embeddings/leaks.parquet")
 MODELS = Path("models")
 CALIBRATED = Path("models/calibrated")
+UNCALIBRATED = CALIBRATED / "uncalibrated.txt"
 NETWORKS = Path("models/cnn")
 PIXELS = Path("data/pixels")
 BASELINES = Path("reports/baselines")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import datasets
 from pipeline.datasets.manifest import within
@@ -10,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.rejects import Rejects
 from pipeline.stages import files
+from pipeline.stages.outputs import remove
 from pipeline.stages.running import Summary
 from pipeline.tables import write_table
 
@@ -27,6 +29,7 @@ def run(params: Params, workers: int) -> Summary:
     """
     rejects = Rejects()
     settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
+    remove(files.MANIFEST, files.READY_VECTORS)
     try:
         table = datasets.read(
             params.data.name, Path(params.data.root), rejects=rejects, workers=workers, **params.data.settings
@@ -47,4 +50,6 @@ def run(params: Params, workers: int) -> Summary:
         vectors = NO_VECTORS
     write_table(vectors, files.READY_VECTORS, PRODUCER, settings)
     write_table(table, files.MANIFEST, PRODUCER, settings)
-    return {"data set": params.data.name, "faces": table.num_rows, **rejects.summary()}
+    lowest, highest = pc.min_max(table["target"]).as_py().values()
+    span = f"{lowest:.15g} to {highest:.15g}"
+    return {"data set": params.data.name, "faces": table.num_rows, "targets": span, **rejects.summary()}

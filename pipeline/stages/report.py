@@ -27,9 +27,13 @@ from pipeline.reports.provenance import provenance
 from pipeline.reports.results import read, with_seconds
 from pipeline.reports.sections import SAMPLE, build_page
 from pipeline.reports.settings import Settings
-from pipeline.reports.uncertainty_page import uncertainty_charts, uncertainty_sections
+from pipeline.reports.uncertainty_page import (
+    no_uncertainty_sections,
+    uncertainty_charts,
+    uncertainty_sections,
+)
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder
+from pipeline.stages.outputs import empty_folder, uncalibrated
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
@@ -57,7 +61,7 @@ def run(params: Params, workers: int) -> Summary:
         *trained,
         *classification_section(params),
         *explained.sections(files.EXPLAINED),
-        *([] if found is None else uncertainty_sections(found)),
+        *(no_uncertainty_sections(uncalibrated()) if found is None else uncertainty_sections(found)),
     ]
     pictures = [block for section in more for block in section.blocks if isinstance(block, Picture)]
     empty_folder(files.FIGURES)

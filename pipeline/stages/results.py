@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.stages import files
+from pipeline.stages.outputs import uncalibrated
 
 RESULTS = (
     ("faces and their targets", files.MANIFEST, ""),
@@ -27,6 +28,7 @@ def print_results() -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("result", "where", "rows", "size"):
         table.add_column(column, justify="right" if column in ("rows", "size") else "left")
+    lacking = {files.CALIBRATED / "calibration.parquet": uncalibrated()}
     for what, path, pattern in RESULTS:
         parts = sorted(path.glob(pattern)) if pattern else [path] if path.is_file() else []
         counts = [pq.ParquetFile(part).metadata.num_rows for part in parts if part.suffix == ".parquet"]
@@ -34,7 +36,13 @@ def print_results() -> None:
         size = (
             f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"
             if parts
+            else "not calibrated: see below"
+            if lacking.get(path)
             else "not yet: dvc repro"
         )
         table.add_row(what, str(path), rows, size)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for path, why in lacking.items():
+        if why:
+            console.print(f"\nWithout {path}: {why}")

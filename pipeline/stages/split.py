@@ -7,6 +7,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.rejects import Rejects, combine
 from pipeline.stages import files
+from pipeline.stages.outputs import remove
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
 from pipeline.tables import only, read_folder, read_table, write_table
@@ -14,6 +15,7 @@ from pipeline.tables import only, read_folder, read_table, write_table
 
 def run(params: Params, workers: int) -> Summary:
     """Split the faces that have a crop or a vector; gather everything left out so far in one table."""
+    remove(files.SPLITS, files.REJECTS)
     ready = ready_vectors()
     usable = read_folder(files.CROPS, ["face_id"]) if ready is None else ready
     if usable is None:

@@ -79,6 +79,7 @@ def test_csv_bad_rows_cost_themselves_only(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
     (tmp_path / "labels.csv").write_bytes(
         b"path,target,gender\na.jpg,5,male\nb.jpg,5\nc.jpg,old,male\ncaf\xe9.jpg,5,m\xe9\n,5,male\n"
+        b"a.jpg,5,m\xe4nn\n"
     )
     rejects = Rejects()
     table = datasets.read("csv", tmp_path, rejects=rejects)
@@ -88,7 +89,8 @@ def test_csv_bad_rows_cost_themselves_only(tmp_path: Path) -> None:
     assert details[1] == "labels.csv, line 4: the target 'old' is not a finite number"
     assert "labels.csv, line 5: the path is not valid UTF-8" in details[2]
     assert "labels.csv, line 6: the path is empty" in details[3]
-    assert rejects.table().num_rows == 4
+    assert details[4] == "labels.csv, line 7: gender is not UTF-8 text: save the table in UTF-8"
+    assert rejects.table().num_rows == 5
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,11 @@ def test_csv_bad_rows_cost_themselves_only(tmp_path: Path) -> None:
         ("", "labels.csv is empty: it must begin with a header"),
         ("path,target\n", "labels.csv lists no face"),
         ("path,age\na.jpg,5\n", "labels.csv has no column 'target': it has path, age"),
+        (
+            "path;target\na.jpg;5\n",
+            "has no column 'path': it has the one column 'path;target'; separate fields by",
+        ),
+        ("path, target\na.jpg, 5\n", "has no column 'target': it has path, ' target'"),
         ("path,target,path\na,5,b\n", "labels.csv: column 3 is called 'path'"),
         ("path,target,\na,5,b\n", "labels.csv: column 3 is called ''"),
         ("path,target,face_id\na,5,b\n", "group column 'face_id'"),

@@ -345,6 +345,13 @@ def test_a_path_that_does_not_exist_is_named_before_any_work(model: Bundle, tmp_
         predict_files([tmp_path / "in", tmp_path / "nothing.jpg"], model, tmp_path / "a.csv")
 
 
+def test_a_folder_without_a_file_is_not_taken_for_success(model: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"there is no file in .*empty: name a picture or a folder"):
+        predict_files([tmp_path / "empty"], model, tmp_path / "a.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 def test_pictures_in_memory_give_the_rows_that_files_give(
     model_folder: Path, portrait: Pixels, couple: Pixels, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The stage calibrate, and what evaluate and report make of it."""
 
+import html
 import json
 import re
 import shutil
@@ -216,15 +217,21 @@ def test_without_a_threshold_nothing_is_said_of_it(copy: Path) -> None:
 def test_evaluate_says_where_nothing_was_calibrated(copy: Path) -> None:
     shutil.rmtree(files.CALIBRATED)
     summary = evaluate.run(settings(), 1)
-    assert summary["uncertainty"] == "not measured: see what vec2age calibrate says"
+    assert summary["uncertainty"] == "not measured: run vec2age calibrate"
 
 
 def test_too_few_validation_faces_are_said_and_the_errors_are_reported_all_the_same(copy: Path) -> None:
     summary = calibrate.run(settings(calibrate__levels=[0.9, 0.999]), 1)
     assert summary["methods"] == 0
     assert "100 validation faces are too few to calibrate intervals of 99.9%: it takes 999" in summary["why"]
-    assert list(files.CALIBRATED.iterdir()) == []
-    assert evaluate.run(settings(), 1)["uncertainty"] == "not measured: see what vec2age calibrate says"
+    assert list(files.CALIBRATED.iterdir()) == [files.UNCALIBRATED]
+    why = f"{summary['why']}"
+    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    assert evaluate.run(settings(), 1)["uncertainty"] == f"not measured: {why}"
+    report.run(settings(), 1)
+    assert f"Not measured: {why}." in html.unescape(files.PAGE.read_text())
+    with pytest.raises(UserError, match=re.escape(f"nothing is calibrated that could be exported: {why}")):
+        exporting.export(settings(), Path("bundle"))
 
 
 @pytest.mark.parametrize(

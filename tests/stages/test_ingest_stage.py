@@ -1,5 +1,6 @@
 """Stage ingest where little or nothing of a data set can be used."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,30 @@ def test_a_data_set_without_a_usable_face_is_refused_and_its_rejects_are_written
         ingest.run(settings("csv", Path("faces")), 1)
     assert sorted(read_table(files.INGEST_REJECTS)["path"].to_pylist()) == ["a.jpg", "gone.jpg"]
     assert not files.MANIFEST.exists()
+
+
+def test_rows_of_another_length_are_counted_where_nothing_else_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("faces").mkdir()
+    Path("faces/labels.csv").write_text("path,target,gender\na.jpg,12\nb.jpg,13\n")
+    with pytest.raises(UserError, match=r"faces holds no usable face \(2 bad_row\): see "):
+        ingest.run(settings("csv", Path("faces")), 1)
+
+
+def test_a_failed_run_leaves_no_older_manifest_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    vectors = {"1_12_0": [1.0] * 512, "2_13_0": [2.0] * 512}
+    Path("vectors.json").write_text(json.dumps(vectors))
+    summary = ingest.run(settings("vec2uage_json", Path("vectors.json")), 1)
+    assert summary["targets"] == "12 to 13"
+    with pytest.raises(UserError, match=r"gone does not exist"):
+        ingest.run(settings("csv", Path("gone")), 1)
+    assert not files.MANIFEST.exists()
+    assert not files.READY_VECTORS.exists()
 
 
 def test_the_rejects_of_vectors_are_written_where_none_is_usable(
