@@ -45,6 +45,9 @@ class Evaluation:
     pooled
         One row a policy: the interquartile mean test error over all optimisers, stratified by them, of the
         seeds that ended well under every policy; `left_out` names the others.
+    policies
+        One row for every two policies, on the same seeds as `pooled`: the interquartile mean of `first` minus
+        `second`, seed by seed, and its paired interval. `first` has the lower error.
     improvement
         One row a comparison: the probability that `first` has the lower test error than `second`.
     choices
@@ -71,6 +74,7 @@ class Evaluation:
     members: pd.DataFrame
     summary: pd.DataFrame
     pooled: pd.DataFrame
+    policies: pd.DataFrame
     improvement: pd.DataFrame
     choices: pd.DataFrame
     contenders: pd.DataFrame
@@ -102,6 +106,7 @@ def evaluate(results: Results, settings: Settings | None = None) -> Evaluation:
         members=members,
         summary=summary,
         pooled=pd.DataFrame(pooled_rows(results, settings), columns=POOLED),
+        policies=pd.DataFrame(policy_rows(results, settings), columns=POLICIES),
         improvement=pd.DataFrame(improvement_rows(results, settings), columns=IMPROVEMENT),
         choices=pd.DataFrame(choice_rows(results)),
         contenders=pd.DataFrame(contender_rows(results, settings)),
@@ -172,6 +177,27 @@ def pooled_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any]
         members = sum(stratum.size for stratum in strata)
         row = {"policy": policy, "members": members, "iqm": iqm, "iqm_low": low, "iqm_high": high}
         yield row | {"left_out": left_out}
+
+
+POLICIES = ["first", "second", "models", "difference", "low", "high"]
+
+
+def policy_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any]]:
+    """The rows of `Evaluation.policies`; none where `pooled_rows` has none.
+
+    Policies share their seeds, and a seed that is hard under one is hard under the other: the intervals of
+    `pooled_rows` hold that common part, the differences do not.
+    """
+    sound, _ = comparable(results)
+    for first, second in combinations(results.policies, 2) if sound else ():
+        strata = [(scores[first] - scores[second]).to_numpy(dtype=np.float64) for scores in sound]
+        seed = derive_seed(settings.seed, "policies", first, second)
+        found = estimate(*strata, seed=seed, resamples=settings.resamples)
+        names, bounds = (first, second), (found.point, found.low, found.high)
+        if found.point > 0:
+            names, bounds = (second, first), (-found.point, -found.high, -found.low)
+        models = sum(stratum.size for stratum in strata)
+        yield dict(zip(POLICIES, (*names, models, *bounds), strict=True))
 
 
 def comparable(results: Results) -> tuple[list[pd.DataFrame], str]:

@@ -1,6 +1,7 @@
 """The same runs on several folds, joined: mean errors, and their spread over folds and over seeds."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ def join(folders: Sequence[Path]) -> Table:
     Raises
     ------
     UserError
-        For fewer than two folders, one without scores, a run that not all folders have, with as many seeds,
-        and a fold that is there twice.
+        For fewer than two folders, one without scores, a run that not all folders have, with as many seeds, a
+        fold that is there twice, and runs that other settings left behind in several.
 
     Notes
     -----
@@ -40,10 +41,12 @@ def join(folders: Sequence[Path]) -> Table:
     if len(folders) < 2:
         raise UserError(f"{len(folders)} fold has no spread over folds: name the folders of two or more")
     found = [read_fold(folder) for folder in folders]
+    check_different(found, folders)
     rows = []
     for run in dict.fromkeys(name for fold in found for name in fold):
-        parts = [part_of(fold, run, folder) for fold, folder in zip(found, folders, strict=True)]
-        check_alike(run, parts, folders)
+        owner = next(folder for fold, folder in zip(found, folders, strict=True) if run in fold)
+        parts = [part_of(fold, run, folder, owner) for fold, folder in zip(found, folders, strict=True)]
+        check_seeds(run, parts, folders)
         row: dict[str, Any] = {"run": run, "folds": len(parts)}
         for measure in MEASURES:
             scores = over_folds([part[measure] for part in parts])
@@ -75,30 +78,50 @@ def read_fold(folder: Path) -> Scores:
     return found
 
 
-def part_of(fold: Scores, run: str, folder: Path) -> pd.DataFrame:
-    """One run's scores in a fold."""
+def check_different(found: Sequence[Scores], folders: Sequence[Path]) -> None:
+    """No two folds share errors: neither a fold that is there twice, nor a run that was never trained anew.
+
+    DVC deletes no outputs of settings that are gone, so that `models/` keeps them and every copy has them.
+    """
+    for (one, first), (other, second) in combinations(zip(found, folders, strict=True), 2):
+        alike = [run for run in one if run in other and same(errors_of(one[run]), errors_of(other[run]))]
+        if not alike:
+            continue
+        what = f"{first} and {second} have the same errors in"
+        if len(alike) == len(one) == len(other):
+            raise UserError(f"{what} every run: they are one fold")
+        runs = f"the run{'s' if len(alike) > 1 else ''} {', '.join(alike)}"
+        them, those = ("them", "those folders") if len(alike) > 1 else ("it", "that folder")
+        raise UserError(f"{what} {runs}: other settings left {them} behind, delete {those} in both")
+
+
+def part_of(fold: Scores, run: str, folder: Path, owner: Path) -> pd.DataFrame:
+    """One run's scores in a fold; `owner` is a fold that has the run."""
     if run not in fold:
-        raise UserError(f"{folder} lacks the run {run!r} that another fold has: train it there, or remove it")
+        raise UserError(
+            f"{folder} lacks the run {run!r} that another fold has: train it there, or delete {owner / run} "
+            "if other settings left it behind"
+        )
     return fold[run]
 
 
-def check_alike(run: str, parts: Sequence[pd.DataFrame], folders: Sequence[Path]) -> None:
-    """The same number of seeds in every fold, and no fold twice."""
-    for k, part in enumerate(parts):
+def check_seeds(run: str, parts: Sequence[pd.DataFrame], folders: Sequence[Path]) -> None:
+    """The same number of seeds in every fold."""
+    for part, folder in zip(parts, folders, strict=True):
         if len(part) != len(parts[0]):
             raise UserError(
-                f"run {run!r} has {len(part)} seeds in {folders[k]} and {len(parts[0])} in {folders[0]}: "
+                f"run {run!r} has {len(part)} seeds in {folder} and {len(parts[0])} in {folders[0]}: "
                 "train all folds with the same seeds"
             )
-        for j in range(k):
-            if same(parts[j][list(MEASURES)].to_numpy(), part[list(MEASURES)].to_numpy()):
-                raise UserError(
-                    f"{folders[k]} and {folders[j]} have the same errors in run {run!r}: they are one fold"
-                )
+
+
+def errors_of(scores: pd.DataFrame) -> NDArray[np.float64]:
+    """The errors of one run's seeds, (seeds, measures)."""
+    return scores[list(MEASURES)].to_numpy(dtype=np.float64)
 
 
 def same(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
-    """Whether two folds' errors are the same numbers, at least one."""
+    """Whether two arrays of errors are the same numbers, at least one."""
     return bool(np.isfinite(a).any() and np.array_equal(a, b, equal_nan=True))
 
 

@@ -106,7 +106,7 @@ def seeds(results: Results, evaluation: Evaluation) -> list[Section]:
     if len(evaluation.improvement):
         blocks += [figures.improvement(evaluation), tables.improvement(evaluation)]
     if len(results.policies) > 1:
-        blocks.append(tables.pooled(evaluation))
+        blocks += [tables.pooled(evaluation), tables.policies_compared(evaluation)]
     blocks += [tables.winners(evaluation, policy) for policy in evaluation.best]
     blocks.append(tables.all_members(evaluation))
     intro = (

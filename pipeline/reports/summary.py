@@ -1,6 +1,6 @@
 """What a run found: as numbers for `dvc metrics`, and in plain words for the top of the page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -105,30 +105,25 @@ def counted(results: Results, evaluation: Evaluation) -> str:
 
 def policies_compared(evaluation: Evaluation) -> Iterator[str]:
     """Which policy has the lower error over the same seeds of the same optimisers, if any is shown to."""
-    rows = evaluation.pooled.sort_values("iqm", kind="stable")
-    if rows.empty and evaluation.members["policy"].nunique() > 1:
+    if evaluation.policies.empty and evaluation.members["policy"].nunique() > 1:
         yield "The policies are not compared: no seed of any optimiser ended well under every one of them."
-    if len(rows) < 2:
-        return
-    better, worse = rows.iloc[0], rows.iloc[1]
     unit = evaluation.settings.unit
-    left_out = f" Left out, because they diverged under a policy: {better['left_out']}."
-    first, second = (f"the {policy_title(row['policy'])}" for row in (better, worse))
-    verdict = (
-        f"{first} gives a lower error than {second}"
-        if better["iqm_high"] < worse["iqm_low"]
-        else f"no difference is shown between {first} and {second}"
-    )
-    yield (
-        f"Over the same seeds of the same optimisers {verdict}: an interquartile mean of "
-        f"{span(better, 'iqm')} against {span(worse, 'iqm')} {unit} (95% intervals over seeds)."
-        f"{left_out if better['left_out'] else ''}"
-    )
-
-
-def span(row: "pd.Series[Any]", name: str) -> str:
-    """A number with its interval."""
-    return f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+    pooled = evaluation.pooled.set_index("policy")
+    for row in evaluation.policies.to_dict("records"):
+        first, second = (f"the {policy_title(row[name])}" for name in ("first", "second"))
+        verdict = (
+            f"{first} gives a lower error than {second}"
+            if direction(row) == "lower"
+            else f"no difference is shown between {first} and {second}"
+        )
+        better, worse = (pooled.loc[row[name]] for name in ("first", "second"))
+        left_out = f" Left out, because they diverged under a policy: {better['left_out']}."
+        yield (
+            f"Over the same seeds of the same optimisers {verdict}: seed by seed "
+            f"{row['difference']:+.2f} {unit}, 95% interval over seeds {row['low']:+.2f} to "
+            f"{row['high']:+.2f}, with errors of {better['iqm']:.2f} and {worse['iqm']:.2f} "
+            f"(interquartile means).{left_out if better['left_out'] else ''}"
+        )
 
 
 def chosen(evaluation: Evaluation) -> Iterator[str]:
@@ -196,7 +191,7 @@ def differs(evaluation: Evaluation, first: "pd.Series[Any]", second: "pd.Series[
     return found
 
 
-def direction(difference: "pd.Series[Any]") -> str:
+def direction(difference: "Mapping[Any, Any] | pd.Series[Any]") -> str:
     """Whether the first error is lower or higher; empty where the interval holds 0, or there is none."""
     if difference["high"] < 0:
         return "lower"

@@ -143,9 +143,27 @@ def pooled(evaluation: Evaluation) -> Table:
     )
     note = (
         "Over all optimisers, and only the seeds that ended well under every policy; the 95% interval is a "
-        "bootstrap stratified by optimiser."
+        "bootstrap stratified by optimiser. Whether they differ is in the next table: they share "
+        "their seeds, so that these intervals may overlap all the same."
     )
     return Table("policies", "The two policies", evaluation.pooled, columns, note)
+
+
+def policies_compared(evaluation: Evaluation) -> Table:
+    """The policies against each other, seed by seed."""
+    columns = (
+        Column("first", "first"),
+        Column("second", "second"),
+        Column("models", "pairs of models", "d"),
+        Column("difference", "first minus second", "+.3f"),
+        Column("low", "from", "+.3f"),
+        Column("high", "to", "+.3f"),
+    )
+    note = (
+        "The interquartile mean of the differences in test MAE at the same seed of the same optimiser, with "
+        "a 95% bootstrap interval; an interval that holds 0 shows no difference."
+    )
+    return Table("policy_difference", "The policies seed by seed", evaluation.policies, columns, note)
 
 
 def choices(evaluation: Evaluation) -> Table:
@@ -266,6 +284,7 @@ def build(evaluation: Evaluation) -> Iterator[Table]:
     yield contenders(evaluation)
     yield choices(evaluation)
     yield pooled(evaluation)
+    yield policies_compared(evaluation)
     yield improvement(evaluation)
     yield error_per_target(evaluation)
     if len(evaluation.groups):

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from pipeline.errors import UserError
-from pipeline.reports.evaluation import evaluate, pooled_rows
+from pipeline.reports.evaluation import evaluate, policy_rows, pooled_rows
 from pipeline.reports.results import Results
 from pipeline.reports.settings import Settings
 
@@ -137,6 +137,36 @@ def test_policies_are_pooled_over_the_seeds_that_ended_well_under_both(complete)
 def test_policies_that_share_no_sound_seed_are_not_pooled(complete):
     errors = {name: np.full(6, np.nan if name[0] == "fixed" else 1.0) for name in RUNS}
     assert list(pooled_rows(with_errors(complete, errors), Settings(resamples=200))) == []
+    assert list(policy_rows(with_errors(complete, errors), Settings(resamples=200))) == []
+
+
+def test_policies_are_judged_seed_by_seed_although_their_own_intervals_overlap(complete):
+    hard = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    better = {"fixed": hard, "found": hard - 0.05}
+    results = with_errors(complete, {(policy, optimizer): better[policy] for policy, optimizer in RUNS})
+    fixed, found = pooled_rows(results, Settings(resamples=200))
+    assert found["iqm_high"] > fixed["iqm_low"]
+    (row,) = policy_rows(results, Settings(resamples=200))
+    assert (row["first"], row["second"], row["models"]) == ("found", "fixed", 12)
+    assert [row[name] for name in ("difference", "low", "high")] == pytest.approx([-0.05] * 3)
+
+
+def test_the_difference_between_policies_equals_a_slow_bootstrap(complete):
+    rng = np.random.default_rng(3)
+    errors = {name: rng.normal(4, 1, 6) for name in RUNS}
+    errors["fixed", "sgd"][1] = np.nan
+    (row,) = policy_rows(with_errors(complete, errors), Settings(resamples=4000))
+    pairs = [errors["fixed", optimizer] - errors["found", optimizer] for optimizer in ("adam", "sgd")]
+    pairs = [pair[np.isfinite(pair)] for pair in pairs]
+    sign = 1 if row["first"] == "fixed" else -1
+    assert row["models"] == 11
+    assert row["difference"] == pytest.approx(sign * stats.trim_mean(np.concatenate(pairs), 0.25))
+    assert row["difference"] <= 0
+    drawn = [
+        sign * stats.trim_mean(np.concatenate([rng.choice(pair, len(pair)) for pair in pairs]), 0.25)
+        for _ in range(4000)
+    ]
+    assert [row["low"], row["high"]] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.1)
 
 
 def test_runs_without_a_common_seed_are_not_compared(complete):
@@ -279,5 +309,14 @@ def test_an_optimizer_that_always_diverges_is_counted_and_never_chosen(complete)
 
 def test_the_same_results_give_the_same_numbers(complete, evaluated):
     again = evaluate(complete, evaluated.settings)
-    for name in ("members", "summary", "pooled", "improvement", "choices", "contenders", "differences"):
+    for name in (
+        "members",
+        "summary",
+        "pooled",
+        "policies",
+        "improvement",
+        "choices",
+        "contenders",
+        "differences",
+    ):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(evaluated, name), check_exact=True)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.cnn.run_tables import SCORES
 from pipeline.errors import UserError
 from pipeline.reports.folds import as_text, join
@@ -12,7 +14,7 @@ from pipeline.reports.table import write
 from pipeline.tables import write_table
 
 
-def networks(fold: Path, errors: list[float | None]) -> None:
+def networks(fold: Path, errors: list[float | None], run: str = "cnn/mse/vgg16") -> None:
     """A run of whole networks; None diverged."""
     rows = [
         {"member": k, "seed": k, "diverged": "it became nan"}
@@ -20,7 +22,7 @@ def networks(fold: Path, errors: list[float | None]) -> None:
         else {"member": k, "seed": k, "val_mae": error + 1, "test_mae": error}
         for k, error in enumerate(errors)
     ]
-    write_table(pa.Table.from_pylist(rows, SCORES), fold / "cnn/mse/vgg16/scores.parquet", "vec2age finetune")
+    write_table(pa.Table.from_pylist(rows, SCORES), fold / run / "scores.parquet", "vec2age finetune")
 
 
 def vectors(fold: Path, errors: list[float], diverged: list[bool]) -> None:
@@ -61,12 +63,34 @@ def test_folds_that_do_not_belong_together_are_named(folds: list[Path], tmp_path
         join(folds[:1])
     with pytest.raises(UserError, match=r"nowhere holds no scores\.parquet with a test_mae"):
         join([folds[0], tmp_path / "nowhere"])
-    with pytest.raises(UserError, match="have the same errors in run 'cnn/mse/vgg16': they are one fold"):
+    with pytest.raises(UserError, match=r"0 and \S+0 have the same errors in every run: they are one fold"):
         join([folds[0], folds[0]])
     networks(folds[1], [1.0])
     with pytest.raises(UserError, match=r"run 'cnn/mse/vgg16' has 1 seeds in \S+1 and 2 in \S+0"):
         join(folds)
     (folds[1] / "fixed/adam/scores.parquet").unlink()
     networks(folds[1], [1.0, 1.5])
-    with pytest.raises(UserError, match="1 lacks the run 'fixed/adam' that another fold has"):
+    with pytest.raises(UserError, match="1 lacks the run 'fixed/adam' that another fold has") as refused:
         join(folds)
+    assert str(refused.value).endswith(f"or delete {folds[0]}/fixed/adam if other settings left it behind")
+
+
+def test_what_earlier_settings_left_in_every_copy_is_named(folds: list[Path]) -> None:
+    for fold in folds:
+        for loss in ("dldl_v2", "l1"):
+            networks(fold, [4.0, 4.5], f"cnn/{loss}/resnet10t")
+    with pytest.raises(UserError, match="have the same errors in the runs ") as refused:
+        join(folds)
+    assert str(refused.value).endswith(
+        "in the runs cnn/dldl_v2/resnet10t, cnn/l1/resnet10t: other settings left them behind, delete those "
+        "folders in both"
+    )
+
+
+def test_the_command_prints_and_writes_the_table(folds: list[Path], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["folds", *map(str, folds), "--output", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "cnn/mse/vgg16" in done.output
+    assert "2.600" in done.output
+    rows = (tmp_path / "out/folds.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["run", "cnn/mse/vgg16", "fixed/adam"]

@@ -1,6 +1,7 @@
 """Whole networks on the page: numbers by plain loops, the papers' columns, only what the runs allow."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import pytest
 
 from pipeline.cnn.run_tables import SCORES
 from pipeline.errors import UserError
+from pipeline.params import load
+from pipeline.profiles import use
 from pipeline.reports.networks import figures, measures, results, summary, tables
 from pipeline.reports.networks.results import Run
 from pipeline.reports.networks.section import gallery, section
 from pipeline.reports.page import Page, Picture, render
 from pipeline.reports.settings import Settings
+from pipeline.stages import finetune
 from pipeline.tables import vector_type, write_table
 
+PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = Settings()
 LABELS = [float(age) for age in range(10, 71)]
 JUDGED = 60
@@ -243,6 +248,63 @@ def test_runs_that_differ_in_one_thing_become_its_table(
     frame = frame_of(found, f"networks_by_{aspect}")
     assert frame["value"].tolist() == values
     assert frame["val_loss"].tolist() == [0.5, 1.5]
+    shown = {column.key for column in table_of(found, f"networks_by_{aspect}").columns}
+    assert ("beside" in shown) == (aspect in ("head", "strategy")), "widths and weights, which no value says"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe__epochs": 100},
+        {"recipe__schedule": {"name": "step", "settings": {"epochs": 5}}},
+        {"pictures": {"size": 224, "augment": []}},
+        {"pictures": {"size": 64, "augment": [{"name": "flip", "settings": {}}]}},
+        {"loss_settings": {"delta": 2.0}},
+        {"head__drop_rate": 0.5},
+        {"faces__balance": "gender"},
+    ],
+    ids=str,
+)
+def test_runs_that_differ_in_more_than_one_thing_are_not_compared(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    same = {"pictures": {"size": 64, "augment": []}}
+    write_run(tmp_path, "plain", "resnet50", loss="mse", **same)
+    write_run(tmp_path, "other", "resnet50", loss="mse", **(same | changes), recipe__lr=1e-4)
+    found = tables.all_tables(results.read(tmp_path, ["plain", "other"], ["resnet50"]), SETTINGS)
+    assert not [table.name for table in found if table.name.startswith("networks_by_")]
+
+
+def test_pretrained_backbones_are_compared_with_each_other_and_not_with_one_from_scratch(
+    tmp_path: Path,
+) -> None:
+    starts: dict[str, dict[str, Any]] = {
+        "resnet50": {"pretrained": True},
+        "resnet101": {"weights": "age.safetensors"},
+        "vgg16": {},
+    }
+    for backbone, start in starts.items():
+        write_run(tmp_path, "mse", backbone, start=start)
+    frame = frame_of(
+        tables.all_tables(results.read(tmp_path, ["mse"], list(starts)), SETTINGS), "networks_by_backbone"
+    )
+    assert frame["value"].tolist() == ["resnet50", "resnet101"]
+    assert frame["beside"].tolist() == ["pretrained true", 'weights "age.safetensors"']
+
+
+def test_the_profile_of_the_unimodal_concentrated_loss_gives_uc_table_5(tmp_path: Path) -> None:
+    copied = Path(shutil.copy(PROJECT / "params.yaml", tmp_path))
+    use(PROJECT / "profiles/uc-morph.yaml", target=copied)
+    params = load(copied)
+    names = [name for name in params.finetune.losses if name.startswith(("un", "uc_"))]
+    for name in names:
+        settings = finetune.recorded(*finetune.plan_of(params, name, "vgg16"), name)
+        write_run(tmp_path / "cnn", settings.pop("name"), settings.pop("backbone"), **settings)
+    found = tables.all_tables(results.read(tmp_path / "cnn", names, ["vgg16"]), SETTINGS)
+    frame = frame_of(found, "networks_by_lambda")
+    assert frame["value"].tolist() == [1000.0, 0.1, 10.0, 100.0, 2000.0, 10000.0]
+    assert frame["beside"].tolist() == ["", "min_variance 0.0", "", "", "", ""], "what else differs is said"
+    assert [table.name for table in found if table.name.startswith("networks_by_")] == ["networks_by_lambda"]
 
 
 def test_the_weight_of_the_unimodal_loss_is_uc_table_5(tmp_path: Path) -> None:

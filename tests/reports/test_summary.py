@@ -133,15 +133,36 @@ def test_the_optimism_of_choosing_on_test_is_told(complete, evaluated):
     assert "would have claimed 2.25: 0.25 too good" in told
 
 
-def test_policies_whose_intervals_overlap_are_not_told_apart(complete, evaluated):
-    pooled = evaluated.pooled.assign(iqm=[2.0, 2.1], iqm_low=[1.9, 2.0], iqm_high=[2.1, 2.2], left_out="")
-    told = summary.sentences(complete, dataclasses.replace(evaluated, pooled=pooled))[2]
-    assert "no difference is shown between the fixed learning rate and" in told
-    assert told.endswith("2.10 [2.00, 2.20] years (95% intervals over seeds).")
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (
+            -0.06,
+            -0.04,
+            "the fixed learning rate gives a lower error than the learning rate from the finder: ",
+        ),
+        (
+            -0.15,
+            0.05,
+            "no difference is shown between the fixed learning rate and the learning rate from the ",
+        ),
+        (math.nan, math.nan, "no difference is shown between the fixed learning rate and "),
+    ],
+)
+def test_policies_are_judged_by_the_paired_interval(complete, evaluated, low, high, verdict):
+    pooled = evaluated.pooled.assign(iqm=[2.0, 2.05], iqm_low=[1.9, 1.95], iqm_high=[2.1, 2.15], left_out="")
+    row = {"first": "fixed", "second": "found", "difference": -0.05, "low": low, "high": high}
+    changed = dataclasses.replace(evaluated, pooled=pooled, policies=evaluated.policies.assign(**row))
+    told = summary.sentences(complete, changed)[2]
+    assert told.startswith(f"Over the same seeds of the same optimisers {verdict}")
+    assert told.endswith(
+        f"seed by seed -0.05 years, 95% interval over seeds {low:+.2f} to {high:+.2f}, with errors of 2.00 "
+        "and 2.05 (interquartile means)."
+    )
 
 
 def test_policies_without_a_common_sound_seed_are_not_compared(complete, evaluated):
-    told = summary.sentences(complete, dataclasses.replace(evaluated, pooled=evaluated.pooled[:0]))[2]
+    told = summary.sentences(complete, dataclasses.replace(evaluated, policies=evaluated.policies[:0]))[2]
     assert told.startswith("The policies are not compared")
 
 

@@ -1,7 +1,8 @@
 """Tables of whole networks that differ in one thing, and of their biases: UC Table 5, Bias Tables 1 to 11."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -52,53 +53,150 @@ def loss_weight(run: Run) -> float | None:
     return float(run.settings["loss_settings"].get("unimodal_weight", 1000.0))
 
 
-ASPECTS: dict[str, tuple[str, str, Callable[[Run], Any]]] = {
-    "lambda": ("UC Table 5: the weight of the unimodal loss", "Lambda", loss_weight),
-    "head": ("Bias Table 1: what stands on the backbone", "Model", head),
-    "backbone": ("Bias Table 2: backbones", "Model", lambda run: run.backbone),
-    "strategy": ("Bias Table 3: training strategy", "Training Strategy", strategy),
-    "lr": ("Bias Table 4: learning rate", "LR", lambda run: run.settings["recipe"]["lr"]),
-    "batch_size": ("Bias Table 5: batch size", "Batch", lambda run: run.settings["recipe"]["batch_size"]),
-    "optimizer": (
+@dataclass(frozen=True)
+class Aspect:
+    """A thing that runs are compared by.
+
+    Attributes
+    ----------
+    name, title, heading
+        Of its table, and of the column with its values.
+    value
+        How a run's value is found.
+    own
+        The settings that the value says.
+    beside
+        Settings that belong to the thing and may change with it, but that the value does not say in full: the
+        table shows them where they differ.
+    """
+
+    name: str
+    title: str
+    heading: str
+    value: Callable[[Run], Any]
+    own: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+
+ASPECTS = (
+    Aspect(
+        "lambda",
+        "UC Table 5: the weight of the unimodal loss",
+        "Lambda",
+        loss_weight,
+        ("loss_settings.unimodal_weight",),
+        (
+            "loss_settings.min_variance",
+        ),  # the paper's NaN at a small lambda needs its formula, without our floor
+    ),
+    Aspect(
+        "head",
+        "Bias Table 1: what stands on the backbone",
+        "Model",
+        head,
+        ("head.activation",),
+        ("head.hidden",),
+    ),
+    Aspect(
+        "backbone",
+        "Bias Table 2: backbones",
+        "Model",
+        lambda run: run.backbone,
+        ("backbone",),
+        ("start",),
+    ),
+    Aspect(
+        "strategy",
+        "Bias Table 3: training strategy",
+        "Training Strategy",
+        strategy,
+        (),
+        ("start", "recipe.frozen_epochs"),
+    ),
+    Aspect(
+        "lr", "Bias Table 4: learning rate", "LR", lambda run: run.settings["recipe"]["lr"], ("recipe.lr",)
+    ),
+    Aspect(
+        "batch_size",
+        "Bias Table 5: batch size",
+        "Batch",
+        lambda run: run.settings["recipe"]["batch_size"],
+        ("recipe.batch_size",),
+    ),
+    Aspect(
+        "optimizer",
         "Bias Table 6: optimizer",
         "Optimizer",
         lambda run: run.settings["recipe"]["optimizer"].upper(),
+        ("recipe.optimizer",),
+        ("recipe.momentum",),  # sgd alone has it
     ),
-    "loss": ("", "", lambda run: run.settings["loss"]),
-    "weighting": ("", "", weighting),
-}
-"""By name: the title of the table that compares its values, the heading, and how a run's value is found."""
+)
+
+
+def flat(settings: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Nested settings as text by their path: {"recipe.lr": "0.001"}; what is empty is not there."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        place = f"{path}{key}"
+        found |= flat(value, f"{place}.") if isinstance(value, Mapping) else {place: json.dumps(value)}
+    return found
+
+
+def under(place: str, paths: Sequence[str]) -> bool:
+    """Whether a setting is one of some, or inside one."""
+    return any(f"{place}.".startswith(f"{path}.") for path in paths)
+
+
+def alike(runs: Sequence[Run], aspect: Aspect) -> list[list[Run]]:
+    """Runs by all that was recorded of them but their name and the aspect, where that has several values."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        free = ("name", *aspect.own, *aspect.beside)
+        rest = sorted((place, text) for place, text in flat(run.settings).items() if not under(place, free))
+        # backbones have weights of their own, but those from scratch are no match for pretrained ones
+        begun = "" if aspect.name == "strategy" else strategy(run)
+        groups.setdefault((begun, *rest), []).append(run)
+    return [group for group in groups.values() if len({str(aspect.value(run)) for run in group}) > 1]
+
+
+def differences(group: Sequence[Run], aspect: Aspect) -> list[str]:
+    """What else differs within a group, in a few words for each run; empty where nothing does."""
+    found = [
+        {place: text for place, text in flat(run.settings).items() if under(place, aspect.beside)}
+        for run in group
+    ]
+    places = dict.fromkeys(place for one in found for place in one)
+    differing = [place for place in places if len({one.get(place) for one in found}) > 1]
+    return [
+        ", ".join(f"{place.rpartition('.')[2]} {one[place]}" for place in differing if place in one)
+        for one in found
+    ]
 
 
 def compared(runs: Sequence[Run]) -> Iterator[Table]:
     """UC Table 5 and Bias Tables 1 to 6: runs that differ in one thing, their validation loss and time."""
-    for aspect, (title, heading, value) in ASPECTS.items():
-        if not title:
-            continue
-
-        def others(run: Run, aspect: str = aspect) -> tuple[str, ...]:
-            return tuple(str(of(run)) for name, (_, _, of) in ASPECTS.items() if name != aspect)
-
+    for aspect in ASPECTS:
         rows = []
-        for _, some in groupby(sorted(runs, key=others), key=others):
-            alike = list(some)
-            if len({str(value(run)) for run in alike}) < 2:
-                continue
-            for run in alike:
-                found = {"value": value(run), "loss": run.name, "backbone": run.backbone}
+        for group in alike(runs, aspect):
+            for run, beside in zip(group, differences(group, aspect), strict=True):
+                found = {"value": aspect.value(run), "loss": run.name, "backbone": run.backbone}
                 errors = {"val_loss": mean_of(run, "val_loss"), "mae": mean_of(run, "test_mae")}
-                rows.append({**found, **errors, "minutes": minutes(run), "diverged": lost(run)})
+                ended = {"minutes": minutes(run), "diverged": lost(run), "beside": beside}
+                rows.append({**found, **errors, **ended})
         if rows:
             frame = pd.DataFrame(rows)
             columns: tuple[Column, ...] = (
-                Column("value", heading, "g" if aspect in ("lambda", "lr") else ""),
+                Column("value", aspect.heading, "g" if aspect.name in ("lambda", "lr") else ""),
                 Column("loss", "Loss"),
                 Column("backbone", "Backbone"),
                 Column("val_loss", "Validation Loss", ".4g"),
                 Column("mae", "MAE", ".3f", "", "lowest"),
                 Column("minutes", "Time (in mins)", ".1f"),
             )
-            yield Table(f"networks_by_{aspect}", title, frame, with_diverged(frame, columns))
+            if frame["beside"].any():
+                columns += (Column("beside", "Differs too"),)
+            yield Table(f"networks_by_{aspect.name}", aspect.title, frame, with_diverged(frame, columns))
 
 
 def groups_of(runs: Sequence[Run]) -> list[str]:
