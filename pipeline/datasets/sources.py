@@ -32,7 +32,8 @@ def contents(root: str, path: str, most: int) -> bytes:
         except OSError as error:
             raise Unusable("unreadable", f"reading failed ({error.strerror})") from error
     if len(data) > most:
-        raise Unusable("too_many_bytes", f"a file with labels of more than {most // 2**20} MiB")
+        size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+        raise Unusable("too_many_bytes", f"a file with labels of more than {size}")
     return data
 
 
