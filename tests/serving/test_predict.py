@@ -505,4 +505,4 @@ def test_the_command_line_predicts_and_names_mistakes(
     assert (row["file"], row["level"]) == ("a.png", "0.5")
     wrong = vec2age("predict", "a.png", "--model", "nothing")
     assert wrong.returncode == 2
-    assert wrong.stderr == "vec2age: nothing is no model bundle: write one with vec2age export nothing\n"
+    assert wrong.stderr == "vec2age: nothing is no model bundle: name a folder that vec2age export wrote\n"
