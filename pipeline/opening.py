@@ -4,7 +4,10 @@ import errno
 import io
 import os
 import stat
+import unicodedata
 from pathlib import PurePosixPath
+
+JOINERS = "\u200c\u200d"  # parts of words and of emoji
 
 
 class Unusable(Exception):
@@ -15,17 +18,37 @@ class Unusable(Exception):
         self.reason = reason
 
 
-def printable(text: str) -> str:
-    r"""Text as it can be stored and shown: what is not Unicode as `\x..`, control characters escaped.
+def printable(name: str) -> str:
+    r"""A file's name as it can be stored and shown, never the same for two names.
+
+    A backslash is doubled, bytes that are not UTF-8 become `\x..`, and control characters are escaped. A name
+    that holds none of them stays as it is, with spaces and joiners of every kind.
 
     Examples
     --------
-    >>> printable("caf\udce9\n.jpg")
-    'caf\\xe9\\n.jpg'
+    >>> printable("caf\udce9\n.jpg"), printable(r"caf\xe9.jpg"), printable("café 1.jpg")
+    ('caf\\xe9\\n.jpg', 'caf\\\\xe9.jpg', 'café 1.jpg')
+    """
+    return escaped(name.replace("\\", "\\\\"))
+
+
+def escaped(text: str) -> str:
+    r"""Text whose own backslashes are escapes already, such as what `repr` gives; else as `printable`.
+
+    Examples
+    --------
+    >>> escaped(r"'a\n' and" + "\n")
+    "'a\\n' and\\n"
     """
     data = text.encode("utf-8", "surrogateescape" if is_decoded_bytes(text) else "replace")
-    shown = data.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
+    return "".join(map(_shown, data.decode("utf-8", "backslashreplace")))
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs":
+        return char
+    # not \x.. from 0x80 on, which stands for a byte
+    return f"\\u{ord(char):04x}" if 0x80 <= ord(char) <= 0xFF else ascii(char)[1:-1]
 
 
 def is_decoded_bytes(text: str) -> bool:

@@ -1,14 +1,18 @@
 """dvc.yaml, params.yaml, the stages and the command line name the same things."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline import datasets, encoders
 from pipeline.cli import STAGES
 from pipeline.params import Params
+from pipeline.params.faces import Encoder
+from pipeline.params.fields import Section
 
 PROJECT = Path(__file__).resolve().parents[1]
 # A change of these changes no output: the words of refusals, progress bars, where a name's code lies, the
@@ -21,6 +25,8 @@ NOT_IN_A_RESULT = {
     "pipeline.stages.files",
     "pipeline.stages.running",
 }
+# What only vec2age export asks of the models, which is no stage.
+ASKED_OUTSIDE_DVC: dict[type[BaseModel], set[str]] = {Encoder: {"settings"}}
 DVC: dict[str, Any] = YAML(typ="safe").load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 
@@ -73,3 +79,23 @@ def test_a_stage_depends_on_all_library_code_that_it_imports(name: str) -> None:
         parents = {module[:i] for i, char in enumerate(module + ".") if char == "."}
         package_only = any(other.startswith(module + ".") for other in listed)
         assert parents & set(listed) or package_only, f"{name} imports {module}, which dvc.yaml does not list"
+
+
+def models(section: type[BaseModel] = Section) -> list[type[BaseModel]]:
+    """Every model of a part of params.yaml."""
+    return [section, *(model for kind in section.__subclasses__() for model in models(kind))]
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: model.__name__)
+def test_a_model_of_params_yaml_holds_fields_and_checks_alone(model: type[BaseModel]) -> None:
+    # no stage depends on the models, so that what they built would change without running anything again
+    found = model.__pydantic_decorators__
+    checks = {**found.validators, **found.field_validators, **found.model_validators}
+    built = {
+        name
+        for name, value in vars(model).items()
+        if not name.startswith(("_", "model_")) and name not in checks
+        if callable(value) or isinstance(value, property | cached_property | classmethod | staticmethod)
+    }
+    built -= ASKED_OUTSIDE_DVC.get(model, set())
+    assert not built, f"{model.__name__} builds {built}: move it into a module of pipeline.stages"

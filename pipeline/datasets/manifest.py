@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.datasets.sources import digest
 from pipeline.errors import UserError
-from pipeline.opening import Unusable, is_unicode, printable
+from pipeline.opening import Unusable, escaped, is_unicode, printable
 from pipeline.progress import track
 from pipeline.rejects import Rejects
 from pipeline.tables import vector_type
@@ -149,7 +149,7 @@ def reject(record: Record, rejects: Rejects, reason: str, detail: str, face_id: 
     """Record one rejection with the record's path and place."""
     path = None if record.path is None else printable(record.path)
     place = f"{record.where}: " if record.where else ""
-    rejects.add(stage=STAGE, reason=reason, detail=f"{printable(place)}{detail}", face_id=face_id, path=path)
+    rejects.add(stage=STAGE, reason=reason, detail=f"{escaped(place)}{detail}", face_id=face_id, path=path)
 
 
 def reject_target(record: Record, rejects: Rejects) -> None:
@@ -162,7 +162,7 @@ def reject_target(record: Record, rejects: Rejects) -> None:
 
 def shorten(value: object, limit: int = 60) -> str:
     """A value for a message, cut where it is long."""
-    text = printable(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
+    text = escaped(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 

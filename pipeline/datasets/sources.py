@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UserError
-from pipeline.opening import Unusable, is_unicode, open_inside, printable
+from pipeline.opening import Unusable, escaped, is_unicode, open_inside, printable
 from pipeline.rejects import Rejects
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
@@ -32,7 +32,8 @@ def contents(root: str, path: str, most: int) -> bytes:
         except OSError as error:
             raise Unusable("unreadable", f"reading failed ({error.strerror})") from error
     if len(data) > most:
-        raise Unusable("too_many_bytes", f"a file with labels of more than {most // 2**20} MiB")
+        size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+        raise Unusable("too_many_bytes", f"a file with labels of more than {size}")
     return data
 
 
@@ -73,7 +74,7 @@ def pictures(root: Path, rejects: Rejects, beside: Collection[str] = ()) -> list
     for suffix, count in sorted(others.items()):
         ending = f"ending in {suffix!r}" if suffix else "without an ending"
         rejects.add(
-            stage="ingest", reason="not_a_picture", detail=f"{count} file(s) {printable(ending)} in {root}"
+            stage="ingest", reason="not_a_picture", detail=f"{count} file(s) {escaped(ending)} in {root}"
         )
     if not taken:
         raise UserError(f"{root} holds no picture: set data.root to the folder of the pictures")

@@ -98,23 +98,8 @@ def guided_gradients(network: nn.Module, images: Tensor, target: Target | None =
     return cast(Heat, gradient.float().cpu().numpy())
 
 
-def guided_grad_cam(
-    network: nn.Module,
-    images: Tensor,
-    layer: str | None = None,
-    target: Target | None = None,
-    sign: Sign = "positive",
-) -> Heat:
-    """Guided gradients, seen through Grad-CAM: as sharp as the one, as selective as the other, (N, C, H, W).
-
-    Parameters are those of `grad_cam`.
-    """
-    heat = grad_cam(network, images, layer, target, sign)
-    return seen_through(heat, guided_gradients(network, images, target))
-
-
 def seen_through(heat: Heat, gradients: Heat) -> Heat:
-    """Gradients (N, C, H, W) where heat (N, H, W) lets them through: their product."""
+    """Guided Grad-CAM: gradients (N, C, H, W) where heat (N, H, W) lets them through, their product."""
     return heat[:, None] * gradients
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from pipeline.cnn.variants import varied
 from pipeline.losses import REGISTRY
 from pipeline.params.fields import (
     AboveZero,
@@ -14,6 +15,7 @@ from pipeline.params.fields import (
     RunName,
     Section,
     Seeds,
+    as_value_error,
     describe,
 )
 
@@ -137,34 +139,19 @@ class Finetune(Section):
 
     @model_validator(mode="after")
     def _variants_are_valid(self) -> "Finetune":
-        for name in self.variants:
-            self.under(name)
+        for name, variant in self.variants.items():
+            with as_value_error():
+                tree = varied(self.model_dump(), name, variant.loss, variant.changes)
+            try:
+                Finetune.model_validate(tree)
+            except ValidationError as error:
+                problem = describe(error.errors(include_url=False)[0], Finetune)
+                raise ValueError(f"variant {name!r}: {problem}") from None
         for name in self.losses:
             if name not in self.variants and name not in REGISTRY.places:
                 known = ", ".join(REGISTRY.names())
                 raise ValueError(f"unknown loss {name!r} in losses: name one of variants, or of {known}")
         return self
-
-    def under(self, name: str) -> tuple[str, dict[str, Any], "Finetune"]:
-        """The loss and its settings behind a name, and all of `finetune` as it is for that name."""
-        if name not in self.variants:
-            return name, {}, self
-        variant = self.variants[name]
-        tree = self.model_dump() | {"variants": {}, "losses": [variant.loss]}
-        for key, value in variant.changes.items():
-            *path, last = key.split(".")
-            place: Any = tree
-            for part in path:
-                place = place.get(part, {}) if isinstance(place, dict) else {}
-            if last not in place or key == "variants":
-                raise ValueError(f"variant {name!r} changes {key!r}, which finetune does not have")
-            place[last] = value
-        try:
-            return variant.loss, variant.settings, Finetune.model_validate(tree)
-        except ValidationError as error:
-            raise ValueError(
-                f"variant {name!r}: {describe(error.errors(include_url=False)[0], Finetune)}"
-            ) from None
 
 
 class ImagesParams(Section):
@@ -214,24 +201,3 @@ class Classify(Section):
         if len(set(self.losses)) < len(self.losses):
             raise ValueError("losses must not name one twice: it would write over its own models")
         return self
-
-    def recipe(self, loss: str) -> dict[str, Any]:
-        """What a classifier's recipe is built from, for one of the losses."""
-        apart = {
-            "images",
-            "validation",
-            "test",
-            "seeds",
-            "architecture",
-            "losses",
-            "loss_settings",
-            "threads",
-        }
-        shared = self.model_dump(exclude=apart)
-        return {
-            "architecture": self.architecture.name,
-            "architecture_settings": self.architecture.settings,
-            "loss": loss,
-            "loss_settings": self.loss_settings.get(loss, {}),
-            **shared,
-        }

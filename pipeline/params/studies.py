@@ -84,10 +84,6 @@ class Space(Section):
             raise ValueError("every setting is null: give at least one a range or a list")
         return self
 
-    def searched(self) -> dict[str, Any]:
-        """The settings that are not null."""
-        return {name: value for name, value in self.model_dump().items() if value is not None}
-
 
 class Pruning(Section):
     """Which trials end early, by what they have reached at some epoch."""

@@ -109,26 +109,6 @@ class Train(Section):
     swa: Swa
     balance: Balance
 
-    def fixed_rate(self, optimizer: str) -> float:
-        """An optimiser's learning rate under policy `fixed`."""
-        own: Adaptive | Sgd = getattr(self, optimizer)
-        return own.lr
-
-    def settings(self, optimizer: str, policy: str) -> dict[str, Any]:
-        """What a training recipe is built from: the shared settings and the optimiser's own."""
-        shared = self.recipe.model_dump()
-        loss = shared.pop("loss")
-        own: dict[str, Any] = getattr(self, optimizer).model_dump(exclude={"lr"})
-        if "swa_lr" in own:
-            own["swa_lr"] = own["swa_lr"][policy]
-        return {
-            "optimizer": optimizer,
-            "loss": loss["name"],
-            "loss_settings": loss["settings"],
-            **shared,
-            **own,
-        }
-
 
 class Evaluate(Section):
     """What is measured on the faces that no model was trained on."""

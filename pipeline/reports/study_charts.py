@@ -10,7 +10,6 @@ from pipeline.reports.charts import Axis, Bars, Chart, Dots, Line, Paths, Strips
 from pipeline.reports.settings import Settings
 from pipeline.reports.study_results import SPLITS, StudyResults, shown, titles
 
-ENDS = {"complete": ("complete", 0), "pruned": ("pruned", 5), "diverged": ("diverged", 1)}
 BEST_SHARE = 0.25
 
 

@@ -219,7 +219,7 @@ def load(folder: Path, *, pictures: bool = True) -> Bundle:
         data = path.read_bytes()
         described = json.loads(data)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} is no model bundle: write one with vec2age export {folder}") from None
+        raise UserError(f"{folder} is no model bundle: name a folder that vec2age export wrote") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}): export the model again") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
@@ -228,14 +228,22 @@ def load(folder: Path, *, pictures: bool = True) -> Bundle:
     check_files(folder, described)
     try:
         bundle = _assembled(folder, described, hashlib.sha256(data).hexdigest()[:ID_DIGITS])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if pictures:
+            check_width(bundle)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path} lacks or garbles {error}: export the model again") from error
-    if pictures and bundle.encoders:
-        widths = sum(encoder.dim for encoder in bundle.encoders)
-        own = bundle.method.members.layout.widths[0]
-        if described["encoder"]["combine"] == "concatenate" and widths != own:
-            raise UserError(f"{folder}: its encoders give {widths} numbers, its model takes {own}")
     return bundle
+
+
+def check_width(bundle: Bundle) -> None:
+    """Refuse a bundle whose encoders, built now, do not give vectors as wide as its model takes."""
+    none: dict[str, list[NDArray[np.float32]]] = {}
+    for encoder in bundle.encoders:
+        none.setdefault(encoder.name, []).append(np.empty((0, encoder.dim), dtype=np.float32))
+    given = combine(none, bundle.described["encoder"]["combine"]).shape[1]  # refuses an unknown way, too
+    own = bundle.method.members.layout.widths[0]
+    if given != own:
+        raise UserError(f"{bundle.folder}: its encoders give {given} numbers, its model takes {own}")
 
 
 def check_files(folder: Path, described: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.faces.extract import Rejection
+from pipeline.opening import printable
 
 Stamp = tuple[int, int] | None
 
@@ -67,10 +68,10 @@ def walk(paths: Sequence[Path]) -> Iterator[Source]:
             raise UserError(f"{path} does not exist: name a picture or a folder of pictures")
     for path in paths:
         if path.is_dir():
-            yield from _below(str(path), "", shown(path))
+            yield from _below(str(path), "", printable(str(path)))
         else:
             real = path.resolve()  # a link that is named is followed, unlike those met on the way
-            yield Source(shown(path), str(real.parent), real.name)
+            yield Source(printable(str(path)), str(real.parent), real.name)
 
 
 def _below(root: str, relative: str, name: str) -> Iterator[Source]:
@@ -84,22 +85,11 @@ def _below(root: str, relative: str, name: str) -> Iterator[Source]:
         )
         return
     for entry, is_folder in entries:
-        inner, called = (f"{relative}/{entry}" if relative else entry), f"{name}/{shown(entry)}"
+        inner, called = (f"{relative}/{entry}" if relative else entry), f"{name}/{printable(entry)}"
         if is_folder:
             yield from _below(root, inner, called)
         else:
             yield Source(called, root, inner)
-
-
-def shown(name: str | Path) -> str:
-    r"""A file's name as text that every table can hold: bytes that are not UTF-8 are spelt out.
-
-    Examples
-    --------
-    >>> shown(b"a\xff.jpg".decode(errors="surrogateescape"))
-    'a\\xff.jpg'
-    """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def count(paths: Sequence[Path]) -> int:

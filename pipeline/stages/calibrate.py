@@ -30,6 +30,7 @@ from pipeline.stages.encoding import settled_encoders
 from pipeline.stages.origin import ORIGIN, origin, settings_made_with
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
+from pipeline.stages.recipes import recipe_settings
 from pipeline.stages.running import Summary
 from pipeline.tables import atomic_file, producer_of, read_table, write_table
 
@@ -53,7 +54,7 @@ def run(params: Params, workers: int) -> Summary:
         with atomic_file(files.UNCALIBRATED) as file:
             file.write(f"{why}\n".encode())
         return {"methods": 0, "why": why}
-    recipe = Recipe(**params.train.settings(wanted.optimizer, wanted.policy))
+    recipe = Recipe(**recipe_settings(params.train, wanted.optimizer, wanted.policy))
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),
         read_table(folder / "scores.parquet"),

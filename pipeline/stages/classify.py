@@ -2,12 +2,14 @@
 
 import shutil
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.cnn.classification import ClassificationRecipe
 from pipeline.cnn.classification_runs import LabelledPictures, classifier_seeds, train_classifiers
 from pipeline.datasets.image_sets import divide, read_images
 from pipeline.errors import UserError
 from pipeline.params import Params
+from pipeline.params.networks import Classify
 from pipeline.rejects import Rejects
 from pipeline.stages import files
 from pipeline.stages.outputs import empty_folder
@@ -31,7 +33,7 @@ def run(params: Params, workers: int, loss: str) -> Summary:
         raise UserError(f"params.yaml does not ask for loss {loss!r}: its classify.losses {asked}")
     folder = files.classifier_folder(loss)
     read = labelled_pictures(params)
-    recipe = ClassificationRecipe(**wanted.recipe(loss))
+    recipe = ClassificationRecipe(**recipe_settings(wanted, loss))
     checkpoints = files.classifier_checkpoints(loss)
     runs = train_classifiers(
         read.data,
@@ -41,7 +43,7 @@ def run(params: Params, workers: int, loss: str) -> Summary:
         thread_count=wanted.threads,
     )
     empty_folder(folder)
-    settings = wanted.recipe(loss) | {
+    settings = recipe_settings(wanted, loss) | {
         "images": wanted.images.model_dump(),
         "classes": list(read.data.classes),
     }
@@ -53,6 +55,27 @@ def run(params: Params, workers: int, loss: str) -> Summary:
         "classifiers": len(runs.classifiers),
         "test accuracy": round(float(runs.scores["accuracy"].mean()), 4),
         **read.rejects.summary(),
+    }
+
+
+def recipe_settings(wanted: Classify, loss: str) -> dict[str, Any]:
+    """What a classifier's recipe is built from, for one of the losses."""
+    apart = {
+        "images",
+        "validation",
+        "test",
+        "seeds",
+        "architecture",
+        "losses",
+        "loss_settings",
+        "threads",
+    }
+    return {
+        "architecture": wanted.architecture.name,
+        "architecture_settings": wanted.architecture.settings,
+        "loss": loss,
+        "loss_settings": wanted.loss_settings.get(loss, {}),
+        **wanted.model_dump(exclude=apart),
     }
 
 

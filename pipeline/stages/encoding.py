@@ -1,9 +1,13 @@
 """The encoders that params.yaml asks for, built and settled once for every stage that needs them."""
 
+from typing import Any
+
 from pipeline.encoders import Encoder, View, build_all
 from pipeline.encoders.embedding import settle
 from pipeline.faces import shards
 from pipeline.params import Params
+from pipeline.params.faces import Encoder as EncoderParams
+from pipeline.params.fields import Section
 from pipeline.stages import files
 
 
@@ -14,8 +18,14 @@ def settled_encoders(params: Params) -> tuple[list[Encoder], list[str]]:
         wanted.names,
         [View(**view.model_dump()) for view in wanted.views],
         margin=params.crop.margin,
-        settings={name: wanted.settings(name) for name in wanted.names},
+        settings={name: own_settings(wanted, name) for name in wanted.names},
         precision=wanted.precision,
         compile=wanted.compile,
     )
     return settle(encoders, shards.paths(files.CROPS), files.STORE)
+
+
+def own_settings(wanted: EncoderParams, name: str) -> dict[str, Any]:
+    """The settings that belong to one encoder alone."""
+    own: Section | None = getattr(wanted, name, None)
+    return own.model_dump() if own is not None else {}

@@ -22,6 +22,7 @@ from pipeline.params import Params
 from pipeline.regression.members import Members
 from pipeline.seeds import derive_seed
 from pipeline.stages import files
+from pipeline.stages.encoding import own_settings
 from pipeline.tables import read_table, vectors_of
 
 SMALLEST_MAPS = 4
@@ -93,7 +94,8 @@ def single_encoder(params: Params) -> TorchEncoder:
         )
     name = wanted.names[0]
     view = View(**wanted.views[0].model_dump())
-    encoder = build(name, margin=params.crop.margin, view=view, precision="fp32", **wanted.settings(name))
+    own = own_settings(wanted, name)
+    encoder = build(name, margin=params.crop.margin, view=view, precision="fp32", **own)
     if not isinstance(encoder, TorchEncoder):
         raise UserError(f"encoder {name!r} does not run in torch: set encoder.dlib.backend to torch")
     return encoder

@@ -5,6 +5,7 @@ from pipeline.regression.material import material_of
 from pipeline.regression.rates import initial_rates, member_seeds
 from pipeline.regression.recipe import Recipe
 from pipeline.stages import files
+from pipeline.stages.recipes import fixed_rate, recipe_settings
 from pipeline.stages.running import Summary
 from pipeline.tables import read_table, write_table
 
@@ -12,14 +13,14 @@ from pipeline.tables import read_table, write_table
 def run(params: Params, workers: int, optimizer: str) -> Summary:
     """Run the range test on every seed; write the rates of both policies."""
     wanted = params.train
-    settings = wanted.settings(optimizer, "found")
+    settings = recipe_settings(wanted, optimizer, "found")
     rates = initial_rates(
         material_of(
             read_table(files.FACES), read_table(files.AUGMENTED), wanted.balance.column, wanted.balance.edges
         ),
         Recipe(**settings),
         seeds=member_seeds(params.seed, wanted.seeds),
-        fixed_rate=wanted.fixed_rate(optimizer),
+        fixed_rate=fixed_rate(wanted, optimizer),
         workers=workers,
         **params.find_lr.model_dump(),
     )

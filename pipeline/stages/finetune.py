@@ -11,6 +11,7 @@ from pipeline.cnn.plan import Plan
 from pipeline.cnn.recipe import HeadRecipe, Machine, Recipe
 from pipeline.cnn.run_tables import empty_tables
 from pipeline.cnn.runs import finetune
+from pipeline.cnn.variants import varied
 from pipeline.encoders.looks import Look
 from pipeline.errors import UserError
 from pipeline.params import Params
@@ -67,7 +68,7 @@ def write(folder: Any, tables: dict[str, pa.Table], settings: dict[str, Any]) ->
 
 def plan_of(params: Params, loss: str, backbone: str) -> tuple[Plan, Finetune]:
     """What params.yaml asks for under the names of a loss, or a variant, and a backbone."""
-    name, loss_settings, wanted = params.finetune.under(loss)
+    name, loss_settings, wanted = under(params.finetune, loss)
     if loss not in params.finetune.losses or backbone not in params.finetune.backbones:
         raise UserError(
             f"params.yaml does not ask for loss {loss!r} with backbone {backbone!r}: its finetune.losses are "
@@ -92,6 +93,15 @@ def plan_of(params: Params, loss: str, backbone: str) -> tuple[Plan, Finetune]:
         within=params.evaluate.within,
     )
     return plan, wanted
+
+
+def under(wanted: Finetune, name: str) -> tuple[str, dict[str, Any], Finetune]:
+    """The loss and its settings behind a name, and all of `finetune` as it is for that name."""
+    if name not in wanted.variants:
+        return name, {}, wanted
+    variant = wanted.variants[name]
+    tree = varied(wanted.model_dump(), name, variant.loss, variant.changes)
+    return variant.loss, variant.settings, Finetune.model_validate(tree)
 
 
 def goal_of(wanted: Finetune) -> Goal:

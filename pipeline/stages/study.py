@@ -12,6 +12,7 @@ from pipeline.regression.storage import open_storage
 from pipeline.regression.study import Plan, run_study
 from pipeline.seeds import derive_seed
 from pipeline.stages import files
+from pipeline.stages.recipes import fixed_rate, recipe_settings
 from pipeline.stages.running import Detailed, Summary
 from pipeline.tables import atomic_file, read_table, write_table
 
@@ -50,11 +51,12 @@ def run(params: Params, workers: int, storage: str | None = None) -> Summary:
 def plan_of(params: Params) -> Plan:
     """The section `study` of params.yaml as the library takes it."""
     wanted = params.study
-    dimensions = wanted.space.searched()
+    # null leaves a setting as it stands under `train`
+    dimensions = {name: value for name, value in wanted.space.model_dump().items() if value is not None}
     starts = {}
     for name in dimensions.get("optimizer", [wanted.optimizer]):
-        recipe = Recipe(**params.train.settings(name, "found"))
-        starts[name] = Candidate(replace(recipe, epochs=wanted.epochs), params.train.fixed_rate(name))
+        recipe = Recipe(**recipe_settings(params.train, name, "found"))
+        starts[name] = Candidate(replace(recipe, epochs=wanted.epochs), fixed_rate(params.train, name))
     return Plan(
         space=Space(dimensions, starts, wanted.optimizer),
         seeds=tuple(derive_seed(params.seed, "study member", number) for number in range(wanted.seeds)),

@@ -7,13 +7,14 @@ from pipeline.regression.runs import train_run
 from pipeline.stages import files
 from pipeline.stages.origin import ORIGIN, origin
 from pipeline.stages.outputs import empty_folder
+from pipeline.stages.recipes import recipe_settings
 from pipeline.stages.running import Detailed, Summary
 from pipeline.tables import read_table, write_table
 
 
 def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
     """Train all members at once; write their weights, scores, histories and predictions."""
-    settings = params.train.settings(optimizer, policy)
+    settings = recipe_settings(params.train, optimizer, policy)
     balance = params.train.balance
     faces = read_table(files.FACES)
     trained = train_run(

@@ -168,16 +168,18 @@ def test_biwi_frames_without_a_rotation_are_left_out_with_the_reason(tmp_path):
     frame(tmp_path, "01/frame_1", np.eye(3))
     frame(tmp_path, "01/frame_2", 2 * np.eye(3))
     frame(tmp_path, "01/frame_3", np.diag([1.0, 1.0, -1.0]))
-    put(tmp_path, "01/frame_4_rgb.png", "01/frame_5_rgb.png")
+    put(tmp_path, "01/frame_4_rgb.png", "01/frame_5_rgb.png", "01/frame_7_rgb.png")
+    (tmp_path / "01/frame_7_pose.txt").write_text(" " * 65_537)
     (tmp_path / "01/frame_5_pose.txt").write_text("1 0 0\n0 1 0\n0 0 1\n")
     frame(tmp_path, "01/frame_6", Rotation.from_euler("z", 120, degrees=True).as_matrix())
     rows, rejects = read("biwi", tmp_path)
     assert set(rows) == {"01/frame_1_rgb.png"}
-    assert rejects.counts() == {"angle_out_of_range": 1, "bad_pose": 4}
+    assert rejects.counts() == {"angle_out_of_range": 1, "bad_pose": 5}
     said = {row["path"]: str(row["detail"]) for row in rejects.rows}
     assert said["01/frame_2_rgb.png"].endswith("the pose's matrix is no rotation")
     assert said["01/frame_4_rgb.png"] == "01/frame_4_pose.txt: there is no such file"
     assert "not a matrix of nine numbers" in said["01/frame_5_rgb.png"]
+    assert said["01/frame_7_rgb.png"].endswith("a file with labels of more than 64 KiB")
 
 
 def test_one_picture_with_two_poses_is_a_conflict(tmp_path):

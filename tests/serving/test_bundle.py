@@ -162,8 +162,20 @@ def test_more_garbled_descriptions_are_refused(copied: Path) -> None:
     edit(copied, crop={}, level=0.77)
     with pytest.raises(UserError, match=r"level 0\.77 was not calibrated"):
         load(copied)
-    with pytest.raises(UserError, match="is no model bundle: write one with vec2age export"):
-        load(copied / "nothing")
+    for path in (copied / "nothing", copied / "bundle.json"):  # exporting onto the latter would be refused
+        with pytest.raises(UserError, match=r"is no model bundle: name a folder that vec2age export wrote$"):
+            load(path)
+
+
+@pytest.mark.parametrize("key", ["names", "views", "settings", "combine", "margin", "fingerprints"])
+def test_an_encoder_that_is_not_described_in_full_is_refused(copied: Path, key: str) -> None:
+    encoder = json.loads((copied / "bundle.json").read_text())["encoder"]
+    edit(copied, encoder={name: value for name, value in encoder.items() if name != key})
+    with pytest.raises(UserError, match=rf"bundle\.json lacks or garbles '{key}': export the model again"):
+        load(copied)
+    edit(copied, encoder=encoder | {key: 5 if key == "settings" else None})
+    with pytest.raises(UserError):
+        load(copied)
 
 
 def test_weights_are_never_fetched_because_a_bundle_says_so() -> None:

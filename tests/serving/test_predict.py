@@ -25,6 +25,7 @@ from pipeline.encoders.base import combine
 from pipeline.errors import UserError
 from pipeline.faces.extract import Face, Settings, crop_file
 from pipeline.faces.quality import Quality
+from pipeline.opening import printable
 from pipeline.serving import looking, outputs
 from pipeline.serving import run as module
 from pipeline.serving.bundle import Bundle
@@ -317,6 +318,26 @@ def test_no_copy_takes_the_place_of_another() -> None:
     assert copy_path(Path("out"), "photos/a.jpg") == Path("out/photos/a.jpg")
 
 
+def test_no_two_files_share_a_name_in_the_results(tmp_path: Path) -> None:
+    names = [
+        b"a\xff.jpg",
+        b"a\\xff.jpg",
+        b"a\n.jpg",
+        b"a\\n.jpg",
+        b"a\\\\n.jpg",
+        b"a\x85.jpg",
+        "a\x85.jpg".encode(),
+    ]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"x")
+    called = [source.file for source in walk([tmp_path])]
+    assert len(set(called)) == len(names)
+    assert len({copy_path(Path("out"), name) for name in called}) == len(names)
+    assert all(name.isprintable() for name in called)
+    usual = ["caf\u00e9 1.jpg", "at 3\u202fPM.png", "\U0001f469\u200d\U0001f680.jpg"]
+    assert [printable(name) for name in usual] == usual
+
+
 @pytest.mark.parametrize("place", ["in/ages.csv", "in/deep/ages.csv", "one.csv"])
 def test_nothing_is_written_among_the_pictures(place: str, model: Bundle, tmp_path: Path) -> None:
     (tmp_path / "in/deep").mkdir(parents=True)
@@ -505,4 +526,4 @@ def test_the_command_line_predicts_and_names_mistakes(
     assert (row["file"], row["level"]) == ("a.png", "0.5")
     wrong = vec2age("predict", "a.png", "--model", "nothing")
     assert wrong.returncode == 2
-    assert wrong.stderr == "vec2age: nothing is no model bundle: write one with vec2age export nothing\n"
+    assert wrong.stderr == "vec2age: nothing is no model bundle: name a folder that vec2age export wrote\n"
