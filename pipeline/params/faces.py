@@ -135,11 +135,6 @@ class Encoder(Section):
     facenet: Facenet
     finetuned: Finetuned
 
-    def settings(self, name: str) -> dict[str, Any]:
-        """The settings that belong to one encoder alone."""
-        own: Section | None = getattr(self, name, None)
-        return own.model_dump() if own is not None else {}
-
 
 class Embed(Section):
     """What is checked once the vectors are there."""

@@ -29,6 +29,8 @@ from pipeline.tables import producer_of, read_table
 
 KINDS = ("heat", "projection", "plane")
 SIDE = 3.6
+# Ten digits or seven expressions need more than a chart has; they are told apart by markers as well.
+COLOURS = (*PALETTE, "#56B4E9", "#C9A400", "#7B1E3B", "#202020", "#F28CB1", "#5B8C00")
 LEVELS = 16
 TINY = 1e-6
 
@@ -161,8 +163,8 @@ def scatter(figure: Figure, axes: Axes, table: Explained, legend: bool) -> None:
             some["x"],
             some["y"],
             s=9,
-            color=PALETTE[position % len(PALETTE)],
-            marker=MARKERS[(position + position // len(PALETTE)) % len(MARKERS)],
+            color=COLOURS[position % len(COLOURS)],
+            marker=MARKERS[(position + position // len(COLOURS)) % len(MARKERS)],
             linewidths=0,
             alpha=0.8,
             label=name if legend else None,

@@ -31,6 +31,7 @@ from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.onnx_export import write_onnx
 from pipeline.serving.reference import Reference, chosen
 from pipeline.stages import files
+from pipeline.stages.encoding import own_settings
 from pipeline.stages.origin import ORIGIN, settings_made_with
 from pipeline.stages.outputs import uncalibrated
 from pipeline.stages.running import Summary
@@ -165,7 +166,7 @@ def encoder_settings(params: Params, origin: Mapping[str, Any]) -> EncoderSettin
         combine=origin["combine"] or encoder.combine,
         precision=encoder.precision,
         compile=encoder.compile,
-        settings={name: encoder.settings(name) for name in encoder.names} if origin["encoders"] else {},
+        settings={name: own_settings(encoder, name) for name in encoder.names} if origin["encoders"] else {},
     )
 
 
