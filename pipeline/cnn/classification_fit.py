@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from pipeline.cnn.arrays import Batches, Labels, Pictures, as_tensor, class_weights
 from pipeline.cnn.classification import ClassificationRecipe, Module, Row
 from pipeline.cnn.classifier import Classifier, Design
-from pipeline.cnn.training import DONE, Identity, fit, quiet, read_checkpoint, threads, usable
+from pipeline.cnn.training import DONE, Identity, fit, has_stopped, quiet, read_checkpoint, threads, usable
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 
@@ -114,11 +114,13 @@ def fit_classifier(
         judged = Batches(as_tensor(validation[0]), wanted, recipe.batch_size)
         identity = identity_of(design, recipe, seed, [train, validation], accelerator)
         resumable = None if checkpoints is None else usable(checkpoints, identity)
+        done = checkpoints is not None and (checkpoints / DONE).exists()
         if resumable is not None:
             found = read_checkpoint(resumable)
             module.on_load_checkpoint(found)
             learnt.rounds = len(module.rows)
-        if resumable is None or checkpoints is None or not (checkpoints / DONE).exists():
+            done = done or has_stopped(found)
+        if not done:
             callbacks = [] if on_epoch is None else [Progress(on_epoch)]
             trainer = quiet_trainer(
                 recipe, accelerator, [*callbacks, *keepers(recipe, checkpoints, identity)]

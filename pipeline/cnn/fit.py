@@ -19,7 +19,18 @@ from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
 from pipeline.cnn.module import HISTORY_KEY, Row, Training
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import Machine, Recipe
-from pipeline.cnn.training import BEST, DONE, LAST, Identity, fit, quiet, read_checkpoint, threads, usable
+from pipeline.cnn.training import (
+    BEST,
+    DONE,
+    LAST,
+    Identity,
+    fit,
+    has_stopped,
+    quiet,
+    read_checkpoint,
+    threads,
+    usable,
+)
 from pipeline.encoders.precision import has_native_bfloat16
 from pipeline.errors import UserError
 
@@ -148,9 +159,12 @@ def fit_network(
     tellers = [Progress(on_epoch)] if on_epoch and machine.devices == 1 else []
     resumable = usable(checkpoints, identity)
     start = time.perf_counter()
+    done = (checkpoints / DONE).exists()
     if resumable is not None:
-        loaders.first_epoch = len(read_checkpoint(resumable)[HISTORY_KEY])
-    if resumable is None or not (checkpoints / DONE).exists():
+        written = read_checkpoint(resumable)
+        loaders.first_epoch = len(written[HISTORY_KEY])
+        done = done or has_stopped(written)
+    if not done:
         train(module, loaders, checkpoints, resumable, [Identity(identity), *tellers], recipe, machine)
         (checkpoints / DONE).touch()
     found = read_checkpoint(checkpoints / LAST)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline.errors import UserError
@@ -50,6 +50,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except UNREADABLE as error:
         raise UserError(f"the checkpoint {path} is damaged: remove it and train again") from error
     return content
+
+
+def has_stopped(checkpoint: dict[str, Any]) -> bool:
+    """Whether the epoch after which a checkpoint was written was the last that its patience allowed.
+
+    Lightning does not look at that when it resumes: it would train one epoch more.
+    """
+    states: dict[str, dict[str, Any]] = checkpoint["callbacks"]
+    stops = [state for key, state in states.items() if key.startswith(EarlyStopping.__name__)]
+    return any(state["wait_count"] >= state["patience"] for state in stops)
 
 
 def fit(

@@ -1,6 +1,7 @@
 """Augmented pictures kept on disk, packed in Parquet shards like the crops: the paper's offline manner."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ def check_folder(folder: Path, taken: Iterable[Path] = ()) -> None:
     Raises
     ------
     UserError
-        The folder is taken, or holds something that `PictureShards` did not write.
+        The folder is taken, is or lies in a file, or holds something that `PictureShards` did not write.
     """
     for other in taken:
         here, there = folder.resolve(), other.resolve()
@@ -55,6 +56,11 @@ def check_folder(folder: Path, taken: Iterable[Path] = ()) -> None:
             raise UserError(
                 f"augment.pictures is {folder}, but {other} holds other files of the pipeline: "
                 "name a folder of their own for the pictures"
+            )
+    for path in (folder, *folder.parents):
+        if os.path.lexists(path) and not path.is_dir():
+            raise UserError(
+                f"augment.pictures is {folder}, but {path} is no folder: name one for the pictures"
             )
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not _is_ours(path):

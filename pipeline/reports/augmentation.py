@@ -43,5 +43,7 @@ def balance(frame: pd.DataFrame, target: str) -> Table:
 
 
 def tables(measured: pd.DataFrame, ages: pd.DataFrame, target: str) -> list[Table]:
-    """Both tables; none where nothing was measured."""
-    return [calibration(measured), balance(ages, target)] if len(measured) else []
+    """What was measured, where anything was; and how the ages were filled, where any was to be."""
+    found = [calibration(measured)] if len(measured) else []
+    owed = len(ages) > 0 and ages[["augmented", "unfilled"]].to_numpy().any()
+    return [*found, balance(ages, target)] if owed else found

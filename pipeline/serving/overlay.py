@@ -1,6 +1,9 @@
 """Copies of pictures with a box around every face, its age and its interval."""
 
+import errno
+import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path, PurePosixPath
@@ -15,13 +18,25 @@ from pipeline.tables import atomic_file
 
 COLOUR, DOUBTFUL = (0, 114, 178), (213, 94, 0)
 JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
+LONGEST = 240  # bytes: file systems take 255, and atomic_file writes 14 more in the meantime
+ABOUT_THE_NAME = (
+    *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL),
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
+"""Errors that say nothing of the next copy, as a full disk would."""
 STANDING_FOR = re.compile("_+(root|up)")
+
+
+class NotDrawnWarning(UserWarning):
+    """A copy that could not be written."""
 
 
 def draw_all(
     folder: Path, sources: Sequence[Source], rows: Sequence[dict[str, Any]], pool: Executor, max_pixels: int
 ) -> None:
-    """Draw every picture that has a face.
+    """Draw every picture that has a face; a copy that its name keeps from being written is warned of.
 
     Parameters
     ----------
@@ -39,8 +54,12 @@ def draw_all(
         if row["status"] == FACE:
             faces.setdefault(row["file"], []).append(row)
     wanted = [(folder, source, faces[source.file], max_pixels) for source in sources if source.file in faces]
-    for task in [pool.submit(draw_one, *arguments) for arguments in wanted]:
-        task.result()
+    # decode silences warnings, which is for the whole process: where threads overlap, they stay silenced
+    with warnings.catch_warnings():
+        found = [task.result() for task in [pool.submit(draw_one, *arguments) for arguments in wanted]]
+    for why in found:
+        if why is not None:
+            warnings.warn(why, NotDrawnWarning, stacklevel=2)
 
 
 def copy_path(folder: Path, file: str) -> Path:
@@ -57,7 +76,26 @@ def copy_path(folder: Path, file: str) -> Path:
     folders = [one + DRAWN if one.lower().endswith(DRAWN) else one for one in folders]
     if not name.lower().endswith(JPEG) or name.lower().endswith(DRAWN):
         name += DRAWN
-    return folder.joinpath(*folders, name)
+    return folder.joinpath(*(shortened(one) for one in folders), shortened(name, DRAWN))
+
+
+def shortened(name: str, end: str = "") -> str:
+    """A name that file systems take: what is too long ends in a hash, and is as long as no other name.
+
+    Examples
+    --------
+    >>> shortened("a.png.drawn.jpg", ".drawn.jpg")
+    'a.png.drawn.jpg'
+    >>> len(shortened("a" * 300, ".drawn.jpg"))
+    240
+    """
+    data = name.encode()
+    if len(data) < LONGEST:
+        return name
+    end = f".{hashlib.sha256(data).hexdigest()[:32]}{end}"
+    room = LONGEST - len(end)
+    start = data[:room].decode(errors="ignore")  # not half a character
+    return start + "_" * (room - len(start.encode())) + end
 
 
 def inside(part: str) -> str:
@@ -75,13 +113,24 @@ def inside(part: str) -> str:
     return f"_{part}" if STANDING_FOR.fullmatch(part) else part
 
 
-def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_pixels: int) -> None:
-    """Draw one picture; a file that is no picture any more since it was looked at is passed over."""
+def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_pixels: int) -> str | None:
+    """Draw one picture; a file that is no picture any more since it was looked at is passed over.
+
+    Returns
+    -------
+    str or None
+        Why the copy could not be written, in a sentence.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written any more, to a full disk, say.
+    """
     try:
         data = read_file(source.path, Path(source.root)) if source.data is None else source.data
         image = Image.fromarray(decode(data, max_pixels=max_pixels))
     except ImageRejected:
-        return
+        return None
     pen = ImageDraw.Draw(image)
     size = max(12, min(image.size) // 25)
     font = ImageFont.load_default(size)
@@ -93,5 +142,12 @@ def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_p
         place = (box[0], box[1] - size * 1.3 if box[1] > size * 1.3 else box[3])
         pen.rectangle(pen.textbbox(place, text, font=font), fill=colour)
         pen.text(place, text, fill=(255, 255, 255), font=font)
-    with atomic_file(copy_path(folder, source.file)) as file:
-        image.save(file, "JPEG", quality=90)
+    path = copy_path(folder, source.file)
+    try:
+        with atomic_file(path) as file:
+            image.save(file, "JPEG", quality=90)
+    except OSError as error:
+        if error.errno not in ABOUT_THE_NAME:
+            raise
+        return f"{source.file} was not drawn: its copy {path} cannot be written ({error.strerror})"
+    return None

@@ -32,8 +32,9 @@ Chains = list[tuple[Operation, ...]]
 def run(params: Params, workers: int) -> Summary:
     """Measure every operation, then draw, encode and filter until the ages are balanced."""
     wanted = params.augment
-    if wanted.pictures is not None:
-        check_folder(Path(wanted.pictures), files.TAKEN)
+    folder = None if wanted.pictures is None else Path(wanted.pictures)
+    if folder is not None:
+        check_folder(folder, files.TAKEN)
     schema = augmented_schema(open_table(files.FACES).schema_arrow)
     columns = [
         name for name in schema.names if name not in ("parent_id", "operation", "similarity", "vector")
@@ -88,16 +89,17 @@ def run(params: Params, workers: int) -> Summary:
                 max_similarity=wanted.max_similarity,
                 max_tries=wanted.max_tries,
                 tally=tally,
-                keep_images=wanted.pictures is not None,
+                keep_images=folder is not None,
             )
-            with kept_in(None if wanted.pictures is None else Path(wanted.pictures), settings) as pictures:
+            with kept_in(folder, settings) as pictures:
                 shown = with_pictures(track(kept, "augmenting", len(slots)), pictures)
                 blocks = augmented_blocks(shown, training, schema)
                 rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
         vectors.compact()
         summary = {"newly encoded": vectors.encoded, "precision": " ".join(sentences)}
     else:
-        write_batches([], files.AUGMENTED, schema, PRODUCER, settings)
+        with kept_in(folder, settings):  # an earlier run's pictures go
+            write_batches([], files.AUGMENTED, schema, PRODUCER, settings)
     balance = balance_table(owed.bins, face_ids, owed.slots, tally, params.split.bin_width)
     write_table(calibration, files.CALIBRATION, PRODUCER, settings)
     write_table(balance, files.BALANCE, PRODUCER, settings)

@@ -35,6 +35,7 @@ from pipeline.stages.running import Summary
 from pipeline.tables import atomic_file, producer_of, read_table, write_table
 
 PRODUCER = "vec2age calibrate"
+NO_PICTURES = "the data set holds no pictures to train whole networks on"
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -114,7 +115,9 @@ def asked_networks(params: Params, faces: pa.Table) -> tuple[dict[str, Predicted
     path = files.NETWORKS / wanted.network / "predictions.parquet"
     predictions = read_table(path)
     if not predictions.num_rows:
-        return {}, {NETWORK: "the data set holds no pictures to train whole networks on"}
+        lost = read_table(path.with_name("scores.parquet"), ["diverged"])["diverged"].to_pylist()
+        why = f"every network of {path.parent} diverged: {lost[0]}" if lost else NO_PICTURES
+        return {}, {NETWORK: why}
     labels = producer_of(path)["settings"]["labels"]
     judged = faces.filter(pc.not_equal(faces["split"], "train"))
     said = networks_said(predictions, labels, judged, probabilities_for(wanted.levels), str(path.parent))

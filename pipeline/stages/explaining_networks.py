@@ -159,9 +159,12 @@ def trained(loss: str, backbone: str) -> Trained:
         there = sorted(f"{path.parent.parent.name} with {path.parent.name}" for path in scores_files())
         known = f"there are {', '.join(there)}" if there else "none was trained yet"
         raise UserError(f"no network was trained with loss {loss!r} and backbone {backbone!r}: {known}")
-    scores = read_table(folder / "scores.parquet", ["member", "val_mae"]).to_pandas()
+    scores = read_table(folder / "scores.parquet", ["member", "val_mae", "diverged"]).to_pandas()
     if scores.empty:
         raise UserError(f"{folder} holds no network: the data set had vectors, no pictures")
+    if scores["diverged"].notna().all():
+        why = scores["diverged"].iloc[0]
+        raise UserError(f"every network of {folder} diverged, none can be explained: {why}")
     member = int(scores.loc[scores["val_mae"].idxmin(), "member"])
     network, architecture = read_network(folder / f"member{member}.safetensors")
     return Trained(network, architecture, architecture.criterion(), folder, member)

@@ -13,7 +13,7 @@ from pipeline.faces.augmentation import Operation
 from pipeline.faces.examples import examples, portrait
 from pipeline.params import Params
 from pipeline.rejects import Rejects
-from pipeline.reports import classification, explained, figures, gallery, page, studies
+from pipeline.reports import augmentation, classification, explained, figures, gallery, page, studies
 from pipeline.reports.charts import Chart
 from pipeline.reports.classification_tables import read_classifiers
 from pipeline.reports.evaluation import evaluate
@@ -109,13 +109,12 @@ def crops_of(face_ids: list[str]) -> dict[str, NDArray[np.uint8]]:
 
 
 def augmentation_section(params: Params) -> list[Section]:
-    """What augmentation did, with examples drawn anew; nothing where nothing was augmented."""
-    measured = read_table(files.CALIBRATION).to_pandas()
-    if measured.empty:
+    """What augmentation did, with examples drawn anew; nothing where nothing was measured or to be made."""
+    measured, ages = read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas()
+    if not augmentation.tables(measured, ages, params.report.target):
         return []
     operations = [Operation(**operation.model_dump()) for operation in params.augment.operations]
     picture = gallery.examples(portrait(), examples(operations, params.seed))
-    ages = read_table(files.BALANCE).to_pandas()
     return [gallery.section(measured, ages, picture, params.report.target)]
 
 

@@ -12,6 +12,7 @@ from pipeline.cnn.classification_fit import fit_classifier
 from pipeline.cnn.classifier import Classifier
 from pipeline.cnn.emosynthnet import EmoSynthNet
 from pipeline.cnn.loading import EpochOrder
+from pipeline.cnn.training import DONE
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 
@@ -109,6 +110,19 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bytes_and_tells_its_epoch
         assert one.history.equals(whole.history)
         one.classifier.save(tmp_path / f"{number}")
     assert len({(tmp_path / f"{number}").read_bytes() for number in range(3)}) == 1
+
+
+def test_a_run_killed_after_its_last_epoch_of_patience_trains_no_more(tmp_path):
+    recipe = replace(TINY, lr_patience=0, stop_patience=2, epochs=20)
+    wrong = (VALIDATION[0], (VALIDATION[1] + 1) % 3)  # what is learnt makes this worse
+    first = fit(recipe, validation=wrong, checkpoints=tmp_path)
+    assert len(first.history) < 20, "it stopped early"
+    (tmp_path / DONE).unlink()  # as if killed before it was written
+    told = []
+    again = fit(recipe, validation=wrong, checkpoints=tmp_path, on_epoch=told.append)
+    assert told == []
+    assert again.history.equals(first.history)
+    assert again.best_epoch == first.best_epoch
 
 
 def test_grey_pictures_come_to_the_network_with_the_channels_last(monkeypatch):

@@ -21,12 +21,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 BACKBONE = "test_resnet"
 
 
-def settings() -> Params:
+def settings(**recipe: Any) -> Params:
     tree: dict[str, Any] = params.plain(params.read_yaml(PROJECT / "params.yaml"))
     wanted = tree["finetune"]
     wanted |= {"losses": ["mse", "dldl_v2", "coral"], "backbones": [BACKBONE], "seeds": [11, 12]}
     wanted["pictures"]["size"] = 24
-    wanted["recipe"] |= {"epochs": 1, "batch_size": 8}
+    wanted["recipe"] |= {"epochs": 1, "batch_size": 8, **recipe}
     wanted["machine"]["threads"] = 1
     return params.check(tree, Path("params.yaml"))
 
@@ -104,6 +104,17 @@ def test_what_was_not_trained_is_named(project: Any) -> None:
         found = CliRunner().invoke(app, ["explain", "faces", *options]).exception
         assert isinstance(found, UserError)
         assert "named by --loss and --backbone together" in str(found)
+
+
+def test_where_every_network_diverged_their_sentence_is_said(project: Any) -> None:
+    diverging = settings(optimizer="sgd", lr=1e30, schedule={"name": "constant", "settings": {}})
+    finetune.run(diverging, 1, loss="mse", backbone=BACKBONE)
+    with pytest.raises(UserError) as raised:
+        explaining_networks.faces(settings(), "mse", BACKBONE, 3, None, None)
+    said = str(raised.value)
+    assert said.startswith(f"every network of models/cnn/mse/{BACKBONE} diverged, none can be explained: ")
+    assert "seed 11: MSELoss became" in said
+    assert said.endswith("lower the learning rate")
 
 
 def test_ordinal_predictions_that_gradients_flow_from_are_expectations() -> None:

@@ -18,7 +18,7 @@ from pipeline.cnn.loading import Faces
 from pipeline.cnn.module import Row
 from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import Machine, Recipe
-from pipeline.cnn.training import LAST
+from pipeline.cnn.training import DONE, LAST
 from pipeline.encoders.trunks import Trunk
 from pipeline.errors import UserError
 from pipeline.losses.base import Loss
@@ -162,6 +162,17 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     recipe = replace(RECIPE, stop_patience=1, lr=0.2, epochs=20)
     first = trained(tmp_path, recipe)
     assert len(first.history) < 20, "it stopped early"
+    seen: list[Row] = []
+    again = trained(tmp_path, recipe, network=network(9), on_epoch=seen.append)
+    assert not seen
+    assert (again.history, weights(again)) == (first.history, weights(first))
+
+
+def test_a_run_killed_after_its_last_epoch_of_patience_trains_no_more(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, stop_patience=1, lr=0.2, epochs=20)
+    first = trained(tmp_path, recipe)
+    assert len(first.history) < 20, "it stopped early"
+    (tmp_path / "checkpoints" / DONE).unlink()  # as if killed before it was written
     seen: list[Row] = []
     again = trained(tmp_path, recipe, network=network(9), on_epoch=seen.append)
     assert not seen

@@ -53,3 +53,17 @@ def test_a_folder_of_others_is_refused_before_it_exists(
     with pytest.raises(UserError, match="but data/crops holds other files of the pipeline: name a folder"):
         check_folder(Path(name), [Path("data/crops")])
     check_folder(Path("data/augmented"), [Path("data/crops")])
+
+
+@pytest.mark.parametrize("name", ["album", "album/faces", "album/faces/kept", "nowhere"])
+def test_what_is_no_folder_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("album").write_text("a file")
+    Path("nowhere").symlink_to("gone")
+    place = name.partition("/")[0]
+    with pytest.raises(UserError) as raised:
+        check_folder(Path(name))
+    assert str(raised.value) == (
+        f"augment.pictures is {name}, but {place} is no folder: name one for the pictures"
+    )
+    assert Path("album").read_text() == "a file"

@@ -1,11 +1,21 @@
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pytest
 from PIL import Image
 
+from pipeline import params
 from pipeline.reports import augmentation, gallery
 from pipeline.reports.page import Page, Picture, render
+from pipeline.reports.table import Table
+from pipeline.stages import files, report
+from pipeline.tables import write_table
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 MEASURED = pd.DataFrame(
     {
@@ -49,6 +59,31 @@ def test_the_section_puts_similarities_beside_the_papers_and_names_what_was_not_
     text = render(Page("t", sections=[gallery.section(MEASURED, AGES, pictures(), "age")]))
     for expected in ("0.8599", "0.6656", "0.9500", "80%", "not filled", 'id="figure-augmentation"'):
         assert expected in text
+
+
+NOT_MEASURED, NOT_WANTED = MEASURED.iloc[:0], AGES.assign(augmented=0, unfilled=0)
+FAILED = NOT_WANTED.assign(unfilled=[0, 2])
+
+
+@pytest.mark.parametrize(
+    ("measured", "ages", "names"),
+    [
+        (MEASURED, NOT_WANTED, ["augmentation"]),
+        (NOT_MEASURED, AGES, ["augmentation_balance"]),
+        (NOT_MEASURED, FAILED, ["augmentation_balance"]),
+        (NOT_MEASURED, NOT_WANTED, []),
+    ],
+)
+def test_each_table_is_shown_where_it_has_something_to_say(
+    measured: pd.DataFrame, ages: pd.DataFrame, names: list[str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [table.name for table in augmentation.tables(measured, ages, "age")] == names
+    for path, frame in ((files.CALIBRATION, measured), (files.BALANCE, ages)):
+        write_table(pa.Table.from_pandas(frame), path, "vec2age augment")
+    sections = report.augmentation_section(params.load(PROJECT / "params.yaml"))
+    shown = [block.name for one in sections for block in one.blocks if isinstance(block, Table)]
+    assert shown == names
 
 
 def test_the_tables_keep_their_names_for_csv_and_vanish_where_nothing_was_augmented() -> None:

@@ -1,6 +1,7 @@
 """Pictures to predictions: the crop stage's own crops, hostile files, interruption, formats, warnings."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,16 @@ from pipeline.errors import UserError
 from pipeline.faces.extract import Face, Settings, crop_file
 from pipeline.faces.quality import Quality
 from pipeline.opening import printable
-from pipeline.serving import looking, outputs
+from pipeline.serving import looking, outputs, overlay
 from pipeline.serving import run as module
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.looking import Seen, look
-from pipeline.serving.overlay import copy_path
+from pipeline.serving.overlay import NotDrawnWarning, copy_path, draw_all
 from pipeline.serving.rows import SCHEMA, rows
 from pipeline.serving.run import predict_files
 from pipeline.serving.sources import Source, count, in_memory, walk
 from pipeline.serving.stream import blocks, encoded
+from pipeline.tables import atomic_file
 
 PROJECT = Path(__file__).resolve().parents[2]
 Pixels = npt.NDArray[np.uint8]
@@ -336,6 +339,54 @@ def test_no_two_files_share_a_name_in_the_results(tmp_path: Path) -> None:
     assert all(name.isprintable() for name in called)
     usual = ["caf\u00e9 1.jpg", "at 3\u202fPM.png", "\U0001f469\u200d\U0001f680.jpg"]
     assert [printable(name) for name in usual] == usual
+
+
+LONG = ["顔" * 77, "é" * 127, "a" * 251 + ".jpg", "a" * 250 + ".jpeg", "b" * 255, "c" * 239, "c" * 240]
+
+
+def test_long_names_are_shortened_and_no_copy_takes_the_place_of_another(tmp_path: Path) -> None:
+    names = [*LONG, *(name[:-1] + "x" for name in LONG), *(f"{name}/a.jpg" for name in LONG)]
+    names += [rf"{name}\xff" for name in LONG]  # as bytes that are not UTF-8 are spelt
+    for _ in range(3):  # whatever copies are called may be a picture's own name
+        names += [copy_path(Path("x"), name).name for name in names]
+    names = list(dict.fromkeys(names))
+    copies = [copy_path(tmp_path, name) for name in names]
+    assert len(set(copies)) == len(names)
+    assert not {parent for copy in copies for parent in copy.parents} & set(copies)
+    for copy in copies:
+        with atomic_file(copy) as file:
+            file.write(b"a copy")
+
+
+def test_a_copy_that_cannot_be_written_is_said_and_the_others_are_drawn(
+    portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = dict.fromkeys(("left", "top", "prediction", "lower", "upper"), 9.0) | {
+        "right": 50.0,
+        "bottom": 60.0,
+    }
+    row |= {"status": "face", "warnings": ""}
+    data = png(portrait)
+    sources = [Source(name, data=data) for name in ("in/a.png", "way/a.png", "in/b.png")]
+    rows = [{**row, "file": source.file} for source in sources]
+    (tmp_path / "way").write_text("a file in the way")
+    with ThreadPoolExecutor(1) as pool, pytest.warns(NotDrawnWarning) as caught:
+        draw_all(tmp_path, sources, rows, pool, 10**9)
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"way/a.png was not drawn: its copy {tmp_path}/way/a.png.drawn.jpg cannot be written (File exists)"
+    )
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == [
+        "a.png.drawn.jpg",
+        "b.png.drawn.jpg",
+    ]
+
+    def full(path: Path) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(overlay, "atomic_file", full)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="No space left"):
+        draw_all(tmp_path, sources, rows, pool, 10**9)
 
 
 @pytest.mark.parametrize("place", ["in/ages.csv", "in/deep/ages.csv", "one.csv"])

@@ -631,9 +631,21 @@ def test_networks_that_do_not_belong_to_these_faces_are_refused(
     assert "\n" not in str(raised.value)
 
 
-def test_without_pictures_there_is_no_network_and_that_is_said(inside: Path) -> None:
+@pytest.mark.parametrize(
+    ("diverged", "sentence"),
+    [
+        ([], "the data set holds no pictures to train whole networks on"),
+        (
+            ["it became nan: lower the learning rate", "it became inf"],
+            "every network of models/cnn/dldl_v2/resnet10t diverged: it became nan: lower the learning rate",
+        ),
+    ],
+)
+def test_why_networks_say_nothing_is_told(inside: Path, diverged: list[str], sentence: str) -> None:
     write_networks(None)
     empty = read_table(NETWORKS / "predictions.parquet").slice(0, 0)
     write_table(empty, NETWORKS / "predictions.parquet", "vec2age finetune", {})
+    scores = pa.table({"diverged": pa.array(diverged, pa.string())})
+    write_table(scores, NETWORKS / "scores.parquet", "vec2age finetune", {})
     said, why = calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(files.FACES))
-    assert (said, why) == ({}, {"network": "the data set holds no pictures to train whole networks on"})
+    assert (said, why) == ({}, {"network": sentence})

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from pipeline import params
 from pipeline.errors import UserError
 from pipeline.faces import shards
+from pipeline.faces.keeping import PictureShards
 from pipeline.params import Params
 from pipeline.stages import augment, crop, embed, files, ingest, split
 from pipeline.tables import producer_of, read_table
@@ -215,6 +216,15 @@ def test_nothing_is_augmented_where_nothing_is_wanted(fresh: Path) -> None:
     assert augment.run(nothing, 1) == {"augmented": 0, "why": "every age has its faces"}
     assert read_table(files.AUGMENTED).num_rows == 0
     assert read_table(files.CALIBRATION).num_rows == 0
+
+
+def test_an_earlier_runs_pictures_go_where_nothing_is_wanted_any_more(fresh: Path) -> None:
+    with PictureShards(Path("pictures"), {}) as kept:
+        red = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+        kept.add("face", "parent", "flip", 0.9, red, np.zeros((5, 2), np.float32))
+    nothing = settings(augment__target_per_age=0, augment__calibration_faces=0, augment__pictures="pictures")
+    assert augment.run(nothing, 1)["augmented"] == 0
+    assert list(Path("pictures").iterdir()) == []
 
 
 def test_operations_are_measured_where_they_are_applied(fresh: Path, complete: Path) -> None:
