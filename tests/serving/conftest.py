@@ -61,13 +61,13 @@ def couple(portrait: Pixels) -> Pixels:
     return np.hstack([np.pad(portrait, ((0, 120), (0, 0), (0, 0)), mode="edge"), large])
 
 
-def make_bundle(folder: Path, extra: Any = None, **changes: Any) -> str:
-    """Write a bundle of three random models; `extra` files go along, changes into bundle.json."""
-    layout = Layout((WIDTH, 8, 1))
+def make_bundle(folder: Path, extra: Any = None, width: int = WIDTH, **changes: Any) -> str:
+    """Write a bundle of three random models of so many inputs; `extra` files go along, changes into bundle.json."""
+    layout = Layout((width, 8, 1))
     rows = layout.initial([1, 2, 3])
     members = Members(layout, rows * 3, (1, 2, 3))
     rng = np.random.default_rng(1)
-    x = rng.normal(0, 0.1, (500, WIDTH)).astype(np.float32)
+    x = rng.normal(0, 0.1, (500, width)).astype(np.float32)
     said = Method("ensemble", members)(x)
     target = said.mean + rng.normal(0, 3, 500)
     found = calibrate("ensemble", (said, target), (said, target), (0.5, 0.9))

@@ -204,10 +204,10 @@ def test_a_network_of_ones_own_goes_along_and_is_loaded_from_the_bundle(
     (encoder,) = wanted.build()
     crops = np.random.default_rng(1).integers(0, 255, (2, 48, 48, 3), dtype=np.uint8)
     expected = encoder.encode(crops)
-    described = {**kept.described(), "fingerprints": [encoder.fingerprint], "combine": "average"}
+    described = {**kept.described(), "fingerprints": [encoder.fingerprint]}
     (name,) = weights
     extra = {name: partial(shutil.copyfile, weights[name])}
-    new_bundle(here / "bundle", extra=extra, encoder=described)
+    new_bundle(here / "bundle", extra=extra, encoder=described, width=encoder.dim)
     assert str(tmp_path) not in (here / "bundle" / "bundle.json").read_text()
     away = Path(shutil.move(here / "bundle", tmp_path / "away"))
     shutil.rmtree(here)
