@@ -62,7 +62,7 @@ def couple(portrait: Pixels) -> Pixels:
 
 
 def make_bundle(folder: Path, extra: Any = None, width: int = WIDTH, **changes: Any) -> str:
-    """Write a bundle of three random models of so many inputs; `extra` files go along, changes into bundle.json."""
+    """Write a bundle of three random models; `extra` files go along, changes into bundle.json."""
     layout = Layout((width, 8, 1))
     rows = layout.initial([1, 2, 3])
     members = Members(layout, rows * 3, (1, 2, 3))
