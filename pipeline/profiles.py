@@ -21,14 +21,15 @@ STARTS_FROM = "starts_from"
 def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PARAMS) -> list[str]:
     """Merge a profile, then single assignments such as `data.root=photos`, into params.yaml.
 
+    Another reader, loss or architecture begins without settings: they are those of the old one.
+
     Parameters
     ----------
     profile
         A YAML file with any part of params.yaml's keys. With the key `starts_from`, a profile in the same
         folder, that one is merged first: what another profile set before does not stay.
     assignments
-        `key.in.params=value` texts; the value is read as YAML. Another reader, loss or architecture begins
-        without settings.
+        `key.in.params=value` texts; the value is read as YAML.
     target
         The file to change. Its comments and the order of its keys are kept.
 
@@ -46,13 +47,11 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     before = flatten(params.plain(tree))
     for layer in layers(profile):
         merge(tree, layer)
-    params.check(tree, profile)
-    assigned = [parse_assignment(assignment) for assignment in assignments]
-    for path, value in assigned:
-        forget_settings(tree, path, value)
-    for path, value in assigned:
+    # Names first: another one empties settings, in whatever order they are given.
+    parsed = map(parse_assignment, assignments)
+    for path, value in sorted(parsed, key=lambda assignment: assignment[0][-1] != "name"):
         assign(tree, path, value)
-    params.check(tree, Path("--set"))
+    params.check(tree, Path(f"{profile} with --set") if assignments else profile)
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 200
@@ -85,8 +84,9 @@ def layers(profile: Path) -> list[dict[str, Any]]:
 
 def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:
     """Write an overlay's values over a tree's, in place; those of `REPLACED` are replaced whole."""
+    if "name" in overlay:
+        rename(tree, overlay["name"])
     for key, value in overlay.items():
-        # Another reader's settings would be unknown to the new one, so they do not mix.
         if isinstance(value, dict) and isinstance(tree.get(key), dict) and key not in REPLACED:
             merge(tree[key], value)
         elif tree.get(key) != value or key not in tree:
@@ -108,13 +108,10 @@ def unaligned(tree: Any) -> None:
         unaligned(value)
 
 
-def forget_settings(tree: Any, path: Sequence[str], value: Any) -> None:
-    """Where a name is to be another one, empty its settings, which are those of the old one, in place."""
-    *parents, key = path
-    for part in parents:
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    if isinstance(tree, dict) and key == "name" and tree.get("name") != value and "settings" in tree:
-        tree["settings"] = {}
+def rename(section: dict[str, Any], name: Any) -> None:
+    """Empty the settings of a section that is to have another name, in place."""
+    if section.get("name") != name and "settings" in section:
+        section["settings"] = {}
 
 
 def assign(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
@@ -124,6 +121,8 @@ def assign(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
         if not isinstance(tree.get(part), dict):
             tree[part] = {}
         tree = tree[part]
+    if key == "name":
+        rename(tree, value)
     if tree.get(key) != value or key not in tree:
         tree[key] = value
 

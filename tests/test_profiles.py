@@ -103,6 +103,20 @@ def test_another_reader_begins_without_settings_in_whatever_order_they_are_assig
         assert params.load(target).data.settings == {"table": "faces.csv"}
 
 
+def test_a_profile_that_names_another_reader_need_not_empty_its_settings(
+    target: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("data: {name: csv, root: x}\n")
+    use(tmp_path / "mine.yaml", target=target)
+    assert params.load(target).data.settings == {}
+
+
+def test_what_a_profile_lacks_may_be_assigned(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("split: {fold: 7}\n")
+    use(tmp_path / "mine.yaml", ["split.folds=10"], target)
+    assert params.load(target).split.fold == 7
+
+
 def test_what_was_assigned_wrongly_is_not_blamed_on_the_profile(target: Path) -> None:
     before = target.read_bytes()
     for text, sentence in (

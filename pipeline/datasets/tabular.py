@@ -67,7 +67,7 @@ def read_csv(
     used = {path_column, target_column, subject_column}
     kept = [name for name in columns if name not in used] if groups is None else list(groups)
     check_groups(kept)
-    records = []
+    records, left_out = [], len(rejects.rows)
     texts = [*kept, *([subject_column] if subject_column else ())]
     for where, row in parquet_rows(path) if is_parquet(path) else csv_rows(path, columns, rejects):
         named = row[path_column]
@@ -85,7 +85,7 @@ def read_csv(
                 where,
             )
         )
-    if not records and not rejects.rows:
+    if not records and len(rejects.rows) == left_out:
         raise UserError(f"{path} lists no face")
     return build_manifest(records, base, "csv", rejects, workers)
 

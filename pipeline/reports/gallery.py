@@ -1,16 +1,15 @@
 """What augmentation did, on the page: one example of each operation beside the tables."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.reports.augmentation import tables
 from pipeline.reports.page import Picture, Section
+from pipeline.reports.table import Table
 
 COLUMNS = 3
 SIDE = 2.3  # inches
@@ -50,10 +49,10 @@ def examples(original: NDArray[np.uint8], changed: Mapping[str, NDArray[np.uint8
     )
 
 
-def section(measured: pd.DataFrame, ages: pd.DataFrame, picture: Picture, target: str) -> Section:
+def section(found: Sequence[Table], picture: Picture) -> Section:
     """The page's section on augmentation."""
     intro = (
         "The training split grows by pictures that changed enough to teach something and not so much that "
         "the face is lost: those whose vectors' cosine similarity to the original lies within the limits."
     )
-    return Section("Augmentation", intro, (picture, *tables(measured, ages, target)))
+    return Section("Augmentation", intro, (picture, *found))

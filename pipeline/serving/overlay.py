@@ -19,12 +19,7 @@ from pipeline.tables import atomic_file
 COLOUR, DOUBTFUL = (0, 114, 178), (213, 94, 0)
 JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
 LONGEST = 240  # bytes: file systems take 255, and atomic_file writes 14 more in the meantime
-ABOUT_THE_NAME = (
-    *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL),
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-)
+ABOUT_THE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 """Errors that say nothing of the next copy, as a full disk would."""
 STANDING_FOR = re.compile("_+(root|up)")
 

@@ -33,7 +33,8 @@ def run(params: Params, workers: int, loss: str) -> Summary:
         raise UserError(f"params.yaml does not ask for loss {loss!r}: its classify.losses {asked}")
     folder = files.classifier_folder(loss)
     read = labelled_pictures(params)
-    recipe = ClassificationRecipe(**recipe_settings(wanted, loss))
+    settings = recipe_settings(wanted, loss)
+    recipe = ClassificationRecipe(**settings)
     checkpoints = files.classifier_checkpoints(loss)
     runs = train_classifiers(
         read.data,
@@ -43,7 +44,7 @@ def run(params: Params, workers: int, loss: str) -> Summary:
         thread_count=wanted.threads,
     )
     empty_folder(folder)
-    settings = recipe_settings(wanted, loss) | {
+    settings |= {
         "images": wanted.images.model_dump(),
         "classes": list(read.data.classes),
     }

@@ -111,11 +111,12 @@ def crops_of(face_ids: list[str]) -> dict[str, NDArray[np.uint8]]:
 def augmentation_section(params: Params) -> list[Section]:
     """What augmentation did, with examples drawn anew; nothing where nothing was measured or to be made."""
     measured, ages = read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas()
-    if not augmentation.tables(measured, ages, params.report.target):
+    found = augmentation.tables(measured, ages, params.report.target)
+    if not found:
         return []
     operations = [Operation(**operation.model_dump()) for operation in params.augment.operations]
     picture = gallery.examples(portrait(), examples(operations, params.seed))
-    return [gallery.section(measured, ages, picture, params.report.target)]
+    return [gallery.section(found, picture)]
 
 
 def classification_section(params: Params) -> list[Section]:

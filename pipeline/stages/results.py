@@ -28,21 +28,17 @@ def print_results() -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("result", "where", "rows", "size"):
         table.add_column(column, justify="right" if column in ("rows", "size") else "left")
-    lacking = {files.CALIBRATED / "calibration.parquet": uncalibrated()}
+    why = uncalibrated()
     for what, path, pattern in RESULTS:
         parts = sorted(path.glob(pattern)) if pattern else [path] if path.is_file() else []
         counts = [pq.ParquetFile(part).metadata.num_rows for part in parts if part.suffix == ".parquet"]
         rows = f"{sum(counts):,}" if counts else ""
-        size = (
-            f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"
-            if parts
-            else "not calibrated: see below"
-            if lacking.get(path)
-            else "not yet: dvc repro"
-        )
+        if parts:
+            size = f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"
+        else:
+            size = "none: see below" if why and path.parent == files.CALIBRATED else "not yet: dvc repro"
         table.add_row(what, str(path), rows, size)
     console = Console()
     console.print(table)
-    for path, why in lacking.items():
-        if why:
-            console.print(f"\nWithout {path}: {why}")
+    if why:
+        console.print(f"\nNothing was calibrated: {why}")

@@ -4,12 +4,14 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.reports import page
-from pipeline.reports.explained import sections
+from pipeline.reports.explained import Explained, scatter, sections
 from pipeline.reports.page import Page, Picture
 from pipeline.tables import write_table
 
@@ -121,3 +123,16 @@ def test_flat_and_broken_planes_are_drawn_too(tmp_path: Path) -> None:
             title=name,
         )
     assert len(sections(tmp_path)[0].blocks) == 1
+
+
+def test_ten_classes_have_ten_colours() -> None:
+    frame = pd.DataFrame({"x": np.arange(20.0), "y": 0.0, "label": [str(k % 10) for k in range(20)]})
+    figure = Figure()
+    axes = figure.add_subplot()
+    scatter(figure, axes, Explained("digits", {"title": "t-SNE"}, frame), legend=False)
+    assert len({tuple(group.get_facecolor()[0]) for group in axes.collections}) == 10
+
+
+def test_a_page_of_figures_alone_has_no_empty_summary(folder: Path) -> None:
+    assert "Summary" not in page.render(Page("Inside", sections=sections(folder)))
+    assert "Summary" in page.render(Page("Inside", findings=["one"], sections=sections(folder)))

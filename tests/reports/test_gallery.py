@@ -56,7 +56,9 @@ def test_the_gallery_shows_the_original_and_one_picture_of_each_operation() -> N
 
 
 def test_the_section_puts_similarities_beside_the_papers_and_names_what_was_not_filled() -> None:
-    text = render(Page("t", sections=[gallery.section(MEASURED, AGES, pictures(), "age")]))
+    text = render(
+        Page("t", sections=[gallery.section(augmentation.tables(MEASURED, AGES, "age"), pictures())])
+    )
     for expected in ("0.8599", "0.6656", "0.9500", "80%", "not filled", 'id="figure-augmentation"'):
         assert expected in text
 

@@ -33,6 +33,7 @@ from pipeline.reports.uncertainty_page import uncertainty_sections
 from pipeline.serving.bundle import load
 from pipeline.serving.rows import judge
 from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
+from pipeline.stages.results import print_results
 from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.tables import read_table, vector_type, vectors_of, write_table
 
@@ -220,7 +221,9 @@ def test_evaluate_says_where_nothing_was_calibrated(copy: Path) -> None:
     assert summary["uncertainty"] == "not measured: run vec2age calibrate"
 
 
-def test_too_few_validation_faces_are_said_and_the_errors_are_reported_all_the_same(copy: Path) -> None:
+def test_too_few_validation_faces_are_said_and_the_errors_are_reported_all_the_same(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     summary = calibrate.run(settings(calibrate__levels=[0.9, 0.999]), 1)
     assert summary["methods"] == 0
     assert "100 validation faces are too few to calibrate intervals of 99.9%: it takes 999" in summary["why"]
@@ -230,6 +233,8 @@ def test_too_few_validation_faces_are_said_and_the_errors_are_reported_all_the_s
     assert evaluate.run(settings(), 1)["uncertainty"] == f"not measured: {why}"
     report.run(settings(), 1)
     assert f"Not measured: {why}." in html.unescape(files.PAGE.read_text())
+    print_results()
+    assert f"Nothing was calibrated: {why}" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(UserError, match=re.escape(f"nothing is calibrated that could be exported: {why}")):
         exporting.export(settings(), Path("bundle"))
 

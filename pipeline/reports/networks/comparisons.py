@@ -85,9 +85,8 @@ ASPECTS = (
         "Lambda",
         loss_weight,
         ("loss_settings.unimodal_weight",),
-        (
-            "loss_settings.min_variance",
-        ),  # the paper's NaN at a small lambda needs its formula, without our floor
+        # the paper's NaN at a small lambda needs its formula, without our floor
+        ("loss_settings.min_variance",),
     ),
     Aspect(
         "head",
