@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.reports import classification, explained, gallery, page, studies
+from pipeline.reports import augmentation, classification, explained, gallery, page, studies
 from pipeline.reports.charts import Chart
 from pipeline.reports.classification_tables import read_classifiers
 from pipeline.reports.evaluation import evaluate
@@ -94,9 +94,10 @@ def more_sections(runs: Sequence[Run], settings: Settings, folder: Path) -> list
     heat = {"text": ["30 → 31.5"] * 2, **faces}
     looks.put(folder / "explained", "faces", "heat", heat, title="Grad-CAM", caption="Layer level4.")
     stated = measure(uncertain.JUDGED, uncertain.GROUPS, settings, rate=0.05, min_faces=30)
+    augmented = augmentation.tables(examples.MEASURED, examples.AGES, "age")
     return [
         studies.section(studies.with_rivals(a_study(), runs), settings),
-        gallery.section(examples.MEASURED, examples.AGES, examples.pictures(), "age"),
+        gallery.section(augmented, examples.pictures()),
         *networks_section(trained, settings, drawn),
         *classification.sections(read_classifiers(folder / "classifiers", ["cross_entropy"])),
         *explained.sections(folder / "explained"),
