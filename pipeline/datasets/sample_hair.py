@@ -29,6 +29,8 @@ VOLUME = {
     "ponytail": 0.04,
     "curly": 0.26,
 }
+BURNS = {"fuzz": -0.45, "crop": -0.1, "short": 0.12, "curly": 0.15}
+"""How far down the hair grows before the ears; level with them where a style is not named."""
 
 
 def style_of(person: Person, p: Proportions) -> str:
@@ -99,9 +101,24 @@ def front_hair(
 ) -> None:
     """The cap of hair over the skull, its shadow on the forehead, and locks beside the face."""
     style = style_of(person, p)
-    volume = VOLUME[style]
-    burns = {"fuzz": -0.45, "crop": -0.1, "short": 0.12, "curly": 0.15}.get(style, 0.0)
-    rim = curve(
+    outline = np.vstack([rim(style, p, rng), hem(style, person, p, rng)])
+    shadow = within(pose.mask(moved(outline, 0.07), blur=0.06, on_face=False), head)
+    shade(canvas, shadow, 0.62, 0.54, 0.52)
+    soft = {"fuzz": 0.07, "crop": 0.03}.get(style, 0.014)
+    cap = pose.mask(outline, blur=soft, on_face=False)
+    paint(canvas, cap, strands(cap, person, p, pose, rng, key), 0.6 if style == "fuzz" else 1.0)
+    if style in ("bob", "long"):
+        area = pose.mask(*both(lock(style, p)), blur=0.02, on_face=False)
+        paint(canvas, area, 0.92 * strands(area, person, p, pose, rng, key))
+    elif style == "pigtails":
+        bands = pose.mask(*both(ellipse(1.1, -0.28, 0.10, 0.12)), blur=0.012, on_face=False)
+        paint(canvas, bands, linear((214, 84, 110)) * np.asarray(key, np.float32) * 0.8)
+
+
+def rim(style: str, p: Proportions, rng: np.random.Generator) -> Array:
+    """The outer line of the cap, from one temple over the crown to the other."""
+    volume, burns = VOLUME[style], BURNS.get(style, 0.0)
+    line = curve(
         [
             (1.0 + 0.3 * volume, burns),
             (1.03 + 0.9 * volume, -0.40),
@@ -116,40 +133,45 @@ def front_hair(
         False,
     )
     if style == "curly":
-        turns = np.linspace(0, 2 * np.pi, len(rim))
+        turns = np.linspace(0, 2 * np.pi, len(line))
         waves = [np.sin(k * turns + rng.uniform(0, 2 * np.pi)) for k in (9, 14, 21)]
-        rim *= 1 + 0.018 * np.sum(waves, axis=0, dtype=np.float32).reshape(-1, 1)
+        line *= 1 + 0.018 * np.sum(waves, axis=0, dtype=np.float32).reshape(-1, 1)
+    return line
+
+
+def hem(style: str, person: Person, p: Proportions, rng: np.random.Generator) -> Array:
+    """The inner line of the cap, back across the forehead: a hairline, or the edge of a fringe."""
+    burns = BURNS.get(style, 0.0)
     fringe = person.fringe and style not in ("fuzz", "crop", "ponytail")
-    line = p.brow_y + 0.13 if fringe else p.hairline + (0.12 if style == "fuzz" else 0.0)
+    height = p.brow_y + 0.13 if fringe else p.hairline + (0.12 if style == "fuzz" else 0.0)
     edge = 0.88 if fringe else 0.66 if style == "fuzz" else 0.80
     lift = 0.0 if fringe else 0.10
-    hem = curve(
+    line = curve(
         [
             (-0.94, burns),
             (-0.90, -0.45),
-            (-edge * 0.86, -line * 0.93),
-            (-0.42, -line - 0.4 * lift * (person.parting > 0)),
-            (person.parting, -line - lift),
-            (0.42, -line - 0.4 * lift * (person.parting < 0)),
-            (edge * 0.86, -line * 0.93),
+            (-edge * 0.86, -height * 0.93),
+            (-0.42, -height - 0.4 * lift * (person.parting > 0)),
+            (person.parting, -height - lift),
+            (0.42, -height - 0.4 * lift * (person.parting < 0)),
+            (edge * 0.86, -height * 0.93),
             (0.90, -0.45),
             (0.94, burns),
         ],
         False,
         12,
     )
-    tufts = rng.uniform(-1, 1, len(hem)) * (0.045 if fringe else 0.022)
+    tufts = rng.uniform(-1, 1, len(line)) * (0.045 if fringe else 0.022)
     tufts[[0, -1]] = 0
-    hem = (hem + np.stack([0.3 * tufts, tufts], axis=1)).astype(np.float32)
-    outline = np.vstack([rim, hem])
-    shadow = within(pose.mask(moved(outline, 0.07), blur=0.06, on_face=False), head)
-    shade(canvas, shadow, 0.62, 0.54, 0.52)
-    soft = {"fuzz": 0.07, "crop": 0.03}.get(style, 0.014)
-    cap = pose.mask(outline, blur=soft, on_face=False)
-    paint(canvas, cap, strands(cap, person, p, pose, rng, key), 0.6 if style == "fuzz" else 1.0)
-    if style in ("bob", "long"):
-        end = p.chin + (0.7 if style == "long" else -0.15)
-        lock = [
+    wavy: Array = (line + np.stack([0.3 * tufts, tufts], axis=1)).astype(np.float32)
+    return wavy
+
+
+def lock(style: str, p: Proportions) -> Array:
+    """Hair that falls beside the cheek, on one side."""
+    end = p.chin + (0.7 if style == "long" else -0.15)
+    return curve(
+        [
             (0.86, -0.8),
             (0.93, -0.3),
             (0.95, 0.3),
@@ -159,8 +181,4 @@ def front_hair(
             (1.18, 0.3),
             (1.1, -0.6),
         ]
-        area = pose.mask(*both(curve(lock)), blur=0.02, on_face=False)
-        paint(canvas, area, 0.92 * strands(area, person, p, pose, rng, key))
-    elif style == "pigtails":
-        bands = pose.mask(*both(ellipse(1.1, -0.28, 0.10, 0.12)), blur=0.012, on_face=False)
-        paint(canvas, bands, linear((214, 84, 110)) * np.asarray(key, np.float32) * 0.8)
+    )

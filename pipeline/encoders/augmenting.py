@@ -87,12 +87,16 @@ class Tally:
 
 @dataclass
 class _Work(Generic[How]):
-    """A face, the slots to draw in the next round, and how many of this round are still under way."""
+    """A face, the slots to draw in the next round, and how many of this round are still under way.
+
+    It is finished when its slots are filled or were tried often enough.
+    """
 
     face: Face[How]
     pending: list[int]
     unsettled: int = 0
     tried: int = 0
+    finished: bool = False
     kept: dict[int, Kept] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
 
@@ -155,71 +159,86 @@ def augment_faces(
         Give the kept pictures beside their vectors. They are held until every earlier face is finished, so
         that fewer faces are begun.
     """
-    waiting: deque[tuple[_Work[How], list[int]]] = deque()
-    queue: deque[_Drawing[How]] = deque()
+    line = _Line(iter(faces), draw, workers, keep_images)
+    limits = (min_similarity, max_similarity)
     prepared: deque[Future[_Group[How]]] = deque()
-    order: deque[_Work[How]] = deque()
-    done: set[int] = set()
-    source = iter(faces)
-    under_way = 0
+    line.submit()
+    with ThreadPoolExecutor(1) as ahead:
+        while line.drawings or prepared:
+            while line.drawings and len(prepared) < AHEAD:
+                prepared.append(ahead.submit(_prepare, line.next_group()))
+            group = prepared.popleft().result()
+            if line.drawings:  # waits for drawings and hashes them while this thread encodes
+                prepared.append(ahead.submit(_prepare, line.next_group()))
+            for work in _settle(group, vectors, limits, tally, keep_images):
+                if work.pending and work.tried < max_tries:
+                    line.begin_round(work)
+                else:
+                    tally.unfilled[work.face.face_id] += len(work.pending)
+                    work.finished = True
+            line.leave(group)
+            line.submit()
+            for work in line.finished():
+                yield [work.kept[slot] for slot in sorted(work.kept)]
+            line.submit()
 
-    def begin_round(work: _Work[How]) -> None:
+
+class _Line(Generic[How]):
+    """Faces that have been begun, and their drawings, oldest first, no more than memory should hold."""
+
+    def __init__(
+        self, faces: Iterator[Face[How]], draw: Draw[How], workers: Executor, keep_images: bool
+    ) -> None:
+        self.faces, self.draw, self.workers, self.keep_images = faces, draw, workers, keep_images
+        self.begun: deque[_Work[How]] = deque()
+        self.waiting: deque[tuple[_Work[How], list[int]]] = deque()
+        self.drawings: deque[_Drawing[How]] = deque()
+        self.under_way = 0
+
+    def begin_round(self, work: _Work[How]) -> None:
+        """Let a face's pending slots wait to be drawn, in pieces."""
         slots, work.pending = work.pending, []
         work.unsettled = len(slots)
-        waiting.extend((work, slots[first : first + PIECE]) for first in range(0, len(slots), PIECE))
+        self.waiting.extend((work, slots[first : first + PIECE]) for first in range(0, len(slots), PIECE))
 
-    def admit() -> bool:
-        held = sum(len(work.kept) for work in order) if keep_images else 0
-        if len(order) >= WINDOW or held >= UNDER_WAY or (face := next(source, None)) is None:
+    def admit(self) -> bool:
+        """Begin another face, where there is one and room for it."""
+        held = sum(len(work.kept) for work in self.begun) if self.keep_images else 0
+        if len(self.begun) >= WINDOW or held >= UNDER_WAY or (face := next(self.faces, None)) is None:
             return False
         work = _Work(face, list(range(face.slots)))
-        order.append(work)
-        begin_round(work)
+        self.begun.append(work)
+        self.begin_round(work)
         return True
 
-    def submit() -> None:
-        nonlocal under_way
-        while under_way < UNDER_WAY and (waiting or admit()):
-            work, slots = waiting.popleft()
+    def submit(self) -> None:
+        """Hand pieces to the workers, until enough pictures are under way."""
+        while self.under_way < UNDER_WAY and (self.waiting or self.admit()):
+            work, slots = self.waiting.popleft()
             attempts = [work.face.attempt(slot, work.tried) for slot in slots]
             ways = [(how, seed) for _, how, seed in attempts]
             names = [name for name, _, _ in attempts]
-            queue.append(
-                _Drawing(work, slots, names, workers.submit(draw, work.face.image, work.face.landmarks, ways))
-            )
-            under_way += len(slots)
+            drawn = self.workers.submit(self.draw, work.face.image, work.face.landmarks, ways)
+            self.drawings.append(_Drawing(work, slots, names, drawn))
+            self.under_way += len(slots)
 
-    submit()
-    with ThreadPoolExecutor(1) as ahead:
-        while queue or prepared:
-            while queue and len(prepared) < AHEAD:
-                prepared.append(ahead.submit(_prepare, _next_group(queue)))
-            group = prepared.popleft().result()
-            if queue:  # waits for drawings and hashes them while this thread encodes
-                prepared.append(ahead.submit(_prepare, _next_group(queue)))
-            for work in _settle(group, vectors, (min_similarity, max_similarity), tally, keep_images):
-                if work.pending and work.tried < max_tries:
-                    begin_round(work)
-                else:
-                    tally.unfilled[work.face.face_id] += len(work.pending)
-                    done.add(id(work))
-            under_way -= sum(len(drawing.slots) for drawing in group.drawings)
-            submit()
-            while order and id(order[0]) in done:
-                work = order.popleft()
-                done.discard(id(work))
-                yield [work.kept[slot] for slot in sorted(work.kept)]
-            submit()
+    def next_group(self) -> list[_Drawing[How]]:
+        """The oldest drawings, until they make `GROUP` pictures."""
+        group: list[_Drawing[How]] = []
+        pictures = 0
+        while self.drawings and pictures < GROUP:
+            group.append(self.drawings.popleft())
+            pictures += len(group[-1].names)
+        return group
 
+    def leave(self, group: _Group[How]) -> None:
+        """The group's pictures are decided on: others may take their place."""
+        self.under_way -= sum(len(drawing.slots) for drawing in group.drawings)
 
-def _next_group(queue: deque[_Drawing[How]]) -> list[_Drawing[How]]:
-    """The oldest drawings, until they make `GROUP` pictures."""
-    group: list[_Drawing[How]] = []
-    pictures = 0
-    while queue and pictures < GROUP:
-        group.append(queue.popleft())
-        pictures += len(group[-1].names)
-    return group
+    def finished(self) -> Iterator[_Work[How]]:
+        """The finished faces that no unfinished one precedes."""
+        while self.begun and self.begun[0].finished:
+            yield self.begun.popleft()
 
 
 def _prepare(drawings: Sequence[_Drawing[How]]) -> _Group[How]:

@@ -40,95 +40,109 @@ def plotly_json(chart: Chart) -> str:
 
 def traces(mark: Mark) -> list[Any]:
     """The Plotly traces of one mark."""
-    colour, symbol = PALETTE[mark.colour], SYMBOLS[mark.colour]
-    shown = bool(mark.name) and not (isinstance(mark, Line) and mark.faint)
-    named: dict[str, Any] = {"name": mark.name, "legendgroup": mark.name, "showlegend": shown}
-    hover: dict[str, Any] = {"text": list(mark.labels), "hovertemplate": "%{text}<extra></extra>"}
-    if not mark.labels:
-        hover = {"hovertemplate": "%{x}: %{y}"}
     match mark:
         case Line():
-            style = {"color": colour, "dash": DASHES[mark.colour], "width": 1.2 if mark.faint else 2.2}
-            line = go.Scatter(
-                x=numbers(mark.x),
-                y=numbers(mark.y),
-                mode="lines",
-                line=style,
-                opacity=0.75 if mark.faint else 1,
-                **named,
-                **hover,
-            )
-            return [*band(mark, colour), line]
+            return [*band(mark, PALETTE[mark.colour]), line(mark)]
         case Dots():
-            marker = {"color": colour, "symbol": symbol, "size": 7}
+            marker = marked(mark, size=7)
             return [
-                go.Scatter(
-                    x=numbers(mark.x), y=numbers(mark.y), mode="markers", marker=marker, **named, **hover
-                )
+                go.Scatter(x=numbers(mark.x), y=numbers(mark.y), mode="markers", marker=marker, **told(mark))
             ]
         case Strips():
-            return [
-                go.Box(
-                    x=list(mark.categories),
-                    y=numbers(mark.values),
-                    boxpoints="all",
-                    pointpos=0,
-                    jitter=0.5,
-                    fillcolor="rgba(0,0,0,0)",
-                    line={"color": colour, "width": 1.6},
-                    marker={"color": colour, "symbol": symbol, "size": 4, "opacity": 0.55},
-                    offsetgroup=mark.name,
-                    hoveron="points",
-                    **named,
-                    **hover,
-                )
-            ]
+            return [strips(mark)]
         case Bars():
-            return [
-                go.Bar(
-                    x=list(mark.categories),
-                    y=numbers(mark.values),
-                    marker={"color": colour},
-                    offsetgroup=mark.name,
-                    textposition="none",
-                    **named,
-                    **hover,
-                )
-            ]
+            return [bars(mark)]
         case Intervals():
-            middle = np.asarray(mark.values, dtype=np.float64)
-            return [
-                go.Scatter(
-                    x=numbers(middle),
-                    y=list(mark.categories),
-                    mode="markers",
-                    marker={"color": colour, "symbol": symbol, "size": 9},
-                    error_x={
-                        "array": numbers(np.asarray(mark.high) - middle),
-                        "arrayminus": numbers(middle - np.asarray(mark.low)),
-                        "color": colour,
-                        "thickness": 2.2,
-                        "width": 0,
-                    },
-                    **named,
-                    **hover,
-                )
-            ]
+            return [intervals(mark)]
         case Paths():
-            style = {"color": colour, "dash": DASHES[mark.colour], "width": 1.6}
-            return [
-                go.Scatter(
-                    x=list(mark.categories),
-                    y=numbers(heights),
-                    mode="lines+markers",
-                    line=style,
-                    marker={"color": colour, "symbol": symbol, "size": 6},
-                    opacity=0.75,
-                    **{**named, "showlegend": shown and row == 0},
-                    **(hover | {"text": [mark.labels[row]] * len(heights)} if mark.labels else hover),
-                )
-                for row, heights in enumerate(mark.heights)
-            ]
+            return [path(mark, row) for row in range(len(mark.heights))]
+
+
+def told(mark: Mark) -> dict[str, Any]:
+    """What legend and pointer say of a mark."""
+    in_legend = bool(mark.name) and not (isinstance(mark, Line) and mark.faint)
+    legend = {"name": mark.name, "legendgroup": mark.name, "showlegend": in_legend}
+    if not mark.labels:
+        return {**legend, "hovertemplate": "%{x}: %{y}"}
+    return {**legend, "text": list(mark.labels), "hovertemplate": "%{text}<extra></extra>"}
+
+
+def marked(mark: Mark, **more: Any) -> dict[str, Any]:
+    """The symbol of a mark's points."""
+    return {"color": PALETTE[mark.colour], "symbol": SYMBOLS[mark.colour], **more}
+
+
+def line(mark: Line) -> Any:
+    """A line; thin and a little see-through where it is faint."""
+    width, opacity = (1.2, 0.75) if mark.faint else (2.2, 1)
+    style = {"color": PALETTE[mark.colour], "dash": DASHES[mark.colour], "width": width}
+    x, y = numbers(mark.x), numbers(mark.y)
+    return go.Scatter(x=x, y=y, mode="lines", line=style, opacity=opacity, **told(mark))
+
+
+def strips(mark: Strips) -> Any:
+    """All points of a category, with a box of their quartiles."""
+    return go.Box(
+        x=list(mark.categories),
+        y=numbers(mark.values),
+        boxpoints="all",
+        pointpos=0,
+        jitter=0.5,
+        fillcolor="rgba(0,0,0,0)",
+        line={"color": PALETTE[mark.colour], "width": 1.6},
+        marker=marked(mark, size=4, opacity=0.55),
+        offsetgroup=mark.name,
+        hoveron="points",
+        **told(mark),
+    )
+
+
+def bars(mark: Bars) -> Any:
+    """A bar for each category; its label shows under the pointer alone."""
+    return go.Bar(
+        x=list(mark.categories),
+        y=numbers(mark.values),
+        marker={"color": PALETTE[mark.colour]},
+        offsetgroup=mark.name,
+        textposition="none",
+        **told(mark),
+    )
+
+
+def intervals(mark: Intervals) -> Any:
+    """Points with their intervals from left to right."""
+    middle = np.asarray(mark.values, dtype=np.float64)
+    return go.Scatter(
+        x=numbers(middle),
+        y=list(mark.categories),
+        mode="markers",
+        marker=marked(mark, size=9),
+        error_x={
+            "array": numbers(np.asarray(mark.high) - middle),
+            "arrayminus": numbers(middle - np.asarray(mark.low)),
+            "color": PALETTE[mark.colour],
+            "thickness": 2.2,
+            "width": 0,
+        },
+        **told(mark),
+    )
+
+
+def path(mark: Paths, row: int) -> Any:
+    """One of the lines across categories; the first one stands for all in the legend."""
+    said = told(mark)
+    said["showlegend"] &= row == 0
+    if mark.labels:
+        said["text"] = [mark.labels[row]] * len(mark.heights[row])
+    return go.Scatter(
+        x=list(mark.categories),
+        y=numbers(mark.heights[row]),
+        mode="lines+markers",
+        line={"color": PALETTE[mark.colour], "dash": DASHES[mark.colour], "width": 1.6},
+        marker=marked(mark, size=6),
+        opacity=0.75,
+        **said,
+    )
 
 
 def band(mark: Line, colour: str) -> list[Any]:

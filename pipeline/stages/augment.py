@@ -26,6 +26,9 @@ from pipeline.stages.running import Summary
 from pipeline.tables import open_table, read_table, write_batches, write_table
 
 PRODUCER = "vec2age augment"
+MADE = ("parent_id", "operation", "similarity", "vector")
+"""Columns of an augmented face that its original has not, or has otherwise."""
+
 Chains = list[tuple[Operation, ...]]
 
 
@@ -36,82 +39,104 @@ def run(params: Params, workers: int) -> Summary:
     if folder is not None:
         check_folder(folder, files.TAKEN)
     schema = augmented_schema(open_table(files.FACES).schema_arrow)
-    columns = [
-        name for name in schema.names if name not in ("parent_id", "operation", "similarity", "vector")
-    ]
-    training = read_table(files.FACES, columns)
-    training = training.filter(pc.equal(training["split"], "train"))
+    training = training_faces([name for name in schema.names if name not in MADE])
     face_ids = training["face_id"].to_pylist()
     brought = ready_vectors() is not None
-    owed = plan(
-        face_ids,
-        training["target"].to_numpy(),
-        0 if brought else wanted.target_per_age,
-        seed=params.seed,
-        bin_width=params.split.bin_width,
-    )
+    target = 0 if brought else wanted.target_per_age
+    targets = training["target"].to_numpy()
+    owed = plan(face_ids, targets, target, seed=params.seed, bin_width=params.split.bin_width)
     slots = {face: count for face, count in zip(face_ids, owed.slots.tolist(), strict=True) if count}
-    operations = [Operation(**operation.model_dump()) for operation in wanted.operations]
-    # Each is measured where it is applied: a picture that a probability left as it was would say nothing.
-    certain: Chains = [(replace(operation, probability=1.0),) for operation in operations]
-    chains = [(one,) for one in operations] if wanted.apply == "alone" else [tuple(operations)]
-    measured = dict.fromkeys(
-        [] if brought else chosen(face_ids, wanted.calibration_faces, params.seed), len(certain)
-    )
-    tally = Tally()
-    limits = (wanted.min_similarity, wanted.max_similarity)
+    measured = [] if brought else chosen(face_ids, wanted.calibration_faces, params.seed)
     settings = {"augment": wanted.model_dump(exclude={"pictures"}), "seed": params.seed}
+    tally, limits = Tally(), (wanted.min_similarity, wanted.max_similarity)
+    calibration = calibration_table([], limits, TABLE_1)
     summary: Summary = {}
-    rows, calibration = 0, calibration_table([], limits, TABLE_1)
-    if slots or measured:
-        encoders, sentences = settled_encoders(params)
-        vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            unfiltered = augment_faces(
-                stream(measured, vectors, lambda face: Attempts(params.seed, face, certain, 1, in_turn=True)),
-                draw,
-                vectors,
-                pool,
-                min_similarity=-1.01,
-                max_similarity=1.01,
-                max_tries=1,
-                tally=Tally(),
-            )
-            calibration = calibration_table(
-                track(unfiltered, "measuring operations", len(measured)), limits, TABLE_1
-            )
-            kept = augment_faces(
-                stream(slots, vectors, lambda face: Attempts(params.seed, face, chains, wanted.max_tries)),
-                draw,
-                vectors,
-                pool,
-                min_similarity=wanted.min_similarity,
-                max_similarity=wanted.max_similarity,
-                max_tries=wanted.max_tries,
-                tally=tally,
-                keep_images=folder is not None,
-            )
-            with kept_in(folder, settings) as pictures:
-                shown = with_pictures(track(kept, "augmenting", len(slots)), pictures)
-                blocks = augmented_blocks(shown, training, schema)
+    rows = 0
+    with kept_in(folder, settings) as pictures:  # an earlier run's go, also where none are made
+        if slots or measured:
+            encoders, sentences = settled_encoders(params)
+            vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
+            with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+                unfiltered = measure(params, measured, vectors, pool)
+                calibration = calibration_table(
+                    track(unfiltered, "measuring operations", len(measured)), limits, TABLE_1
+                )
+                kept = track(fill(params, slots, vectors, pool, tally), "augmenting", len(slots))
+                blocks = augmented_blocks(with_pictures(kept, pictures), training, schema)
                 rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
-        vectors.compact()
-        summary = {"newly encoded": vectors.encoded, "precision": " ".join(sentences)}
-    else:
-        with kept_in(folder, settings):  # an earlier run's pictures go
+            vectors.compact()
+            summary = {"newly encoded": vectors.encoded, "precision": " ".join(sentences)}
+        else:
             write_batches([], files.AUGMENTED, schema, PRODUCER, settings)
     balance = balance_table(owed.bins, face_ids, owed.slots, tally, params.split.bin_width)
     write_table(calibration, files.CALIBRATION, PRODUCER, settings)
     write_table(balance, files.BALANCE, PRODUCER, settings)
     if not slots:
         summary["why"] = "the data set holds no pictures" if brought else "every age has its faces"
+    return {"augmented": rows, **missing(tally, balance), **summary}
+
+
+def training_faces(columns: list[str]) -> pa.Table:
+    """These columns of the faces that may be augmented: those of the training split, and no others."""
+    faces = read_table(files.FACES, columns)
+    return faces.filter(pc.equal(faces["split"], "train"))
+
+
+def operations(params: Params) -> list[Operation]:
+    """The operations that params.yaml lists, in its order."""
+    return [Operation(**operation.model_dump()) for operation in params.augment.operations]
+
+
+def measure(
+    params: Params, face_ids: list[str], vectors: StoredEncoders, pool: ProcessPoolExecutor
+) -> Iterator[list[Kept]]:
+    """Every operation once on each of the faces, whatever the similarity."""
+    # Each is measured where it is applied: a picture that a probability left as it was would say nothing.
+    certain: Chains = [(replace(one, probability=1.0),) for one in operations(params)]
+    return augment_faces(
+        stream(
+            dict.fromkeys(face_ids, len(certain)),
+            vectors,
+            lambda face: Attempts(params.seed, face, certain, 1, in_turn=True),
+        ),
+        draw,
+        vectors,
+        pool,
+        min_similarity=-1.01,
+        max_similarity=1.01,
+        max_tries=1,
+        tally=Tally(),
+    )
+
+
+def fill(
+    params: Params, slots: dict[str, int], vectors: StoredEncoders, pool: ProcessPoolExecutor, tally: Tally
+) -> Iterator[list[Kept]]:
+    """As many pictures of each face as it has slots, drawn again until they lie within the limits."""
+    wanted, found = params.augment, operations(params)
+    chains: Chains = [(one,) for one in found] if wanted.apply == "alone" else [tuple(found)]
+    return augment_faces(
+        stream(slots, vectors, lambda face: Attempts(params.seed, face, chains, wanted.max_tries)),
+        draw,
+        vectors,
+        pool,
+        min_similarity=wanted.min_similarity,
+        max_similarity=wanted.max_similarity,
+        max_tries=wanted.max_tries,
+        tally=tally,
+        keep_images=wanted.pictures is not None,
+    )
+
+
+def missing(tally: Tally, balance: pa.Table) -> Summary:
+    """What was rejected, by operation and reason, and which ages could not be filled."""
     rejected = {
         f"rejected: {name}, {reason}": count for (name, reason), count in sorted(tally.rejected.items())
     }
     unfilled = {
         f"age {row['limits']} lacks": row["unfilled"] for row in balance.to_pylist() if row["unfilled"]
     }
-    return {"augmented": rows, **rejected, **unfilled, **summary}
+    return {**rejected, **unfilled}
 
 
 def with_pictures(faces: Iterator[list[Kept]], pictures: PictureShards | None) -> Iterator[list[Kept]]:
