@@ -26,6 +26,7 @@ from pipeline.datasets.splits import every_fold, split
 from pipeline.metrics import balancing_weights, cumulative_score, mae, unimodality_rate
 from pipeline.metrics.folds import over_folds
 from pipeline.metrics.groups import age_bins, fairness_table
+from pipeline.metrics.unimodality import PROMINENCE
 from pipeline.regression.fit import fit_stack
 from pipeline.regression.members import Members
 from pipeline.regression.recipe import Recipe
@@ -96,7 +97,9 @@ def train(
     return result.members, time.perf_counter() - started
 
 
-def measure(members: Members, faces: pa.Table, tested: np.ndarray, outcome: Outcome, ripple: float) -> None:
+def measure(
+    members: Members, faces: pa.Table, tested: np.ndarray, outcome: Outcome, prominence: float
+) -> None:
     x, y = vectors_of(faces)[tested], faces["target"].to_numpy()[tested]
     predicted = members.predict(x).numpy()
     outcome.prediction[:, tested] = predicted
@@ -105,7 +108,7 @@ def measure(members: Members, faces: pa.Table, tested: np.ndarray, outcome: Outc
     loss = losses.build(members.loss, **members.loss_settings)
     if hasattr(loss, "probabilities"):
         p = loss.probabilities(members.outputs(x)).numpy()
-        outcome.unimodal += [unimodality_rate(member, ripple) for member in p]
+        outcome.unimodal += [unimodality_rate(member, prominence) for member in p]
 
 
 def main() -> None:
@@ -120,7 +123,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="so many faces, drawn at random")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--ripple", type=float, default=1e-3, help="smaller steps are no peaks")
+    parser.add_argument(
+        "--prominence", type=float, default=PROMINENCE, help="peaks that stand out less do not count"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     faces = made_up() if options.faces is None else read_table(options.faces)
@@ -152,7 +157,7 @@ def main() -> None:
                     weight[side == "train"] = balancing_weights(groups[weighting][side == "train"])
                 members, seconds = train(faces, side, loss, weight, options)
                 outcome.seconds += seconds
-                measure(members, faces, side == "test", outcome, options.ripple)
+                measure(members, faces, side == "test", outcome, options.prominence)
             outcomes[loss, weighting] = outcome
             print(f"{loss}, weighted by {weighting}: {outcome.seconds:.1f} s", flush=True)
     tested = np.isfinite(next(iter(outcomes.values())).prediction).all(axis=0)
@@ -172,7 +177,7 @@ def show(
     frame.insert(7, "unimodal", [np.mean(o.unimodal) if o.unimodal else np.nan for o in outcomes.values()])
     frame["seconds"] = [o.seconds for o in outcomes.values()]
     print(f"\n{tested} faces tested, {options.seeds} seeds, {max(1, options.folds)} fold(s)")
-    print(f"unimodal: steps of probability up to {options.ripple:g} are not counted\n")
+    print(f"unimodal: peaks of a prominence up to {options.prominence:.0%} are not counted\n")
     print(frame.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     if options.out:
         made = fairness(frame.drop(columns=["fold_std", "cs5", "unimodal", "seconds"]), "years")

@@ -33,7 +33,7 @@ from pipeline.cnn.runs import train_member
 from pipeline.encoders.looks import Look
 from pipeline.losses.base import DivergedError
 from pipeline.losses.labels import LabelledLoss
-from pipeline.metrics.unimodality import RIPPLE
+from pipeline.metrics.unimodality import PROMINENCE
 from pipeline.regression.fit import fit_stack
 from pipeline.regression.recipe import Recipe
 from pipeline.seeds import derive_seed
@@ -204,9 +204,9 @@ def show(results: Results, wanted: list[Row]) -> None:
         row = results.find(key)
         if row is not None:
             rows.append(row)
-    one_mode = f"one mode (steps over {RIPPLE:g})"
+    one_mode = f"one mode (prominence over {PROMINENCE:.0%})"
     print_row(
-        ["network", "loss", "seeds", "MAE", "CS@5", one_mode, "one mode (every step)"]
+        ["network", "loss", "seeds", "MAE", "CS@5", one_mode, "one mode (every peak)"]
         + ["gender bias", "ethnicity bias", "seconds", "images/s"]
     )
     print_row(["---", "---", *["---:"] * 9])

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from pipeline.cnn.material import Goal, Labelled, labelled
 from pipeline.errors import UserError
 from pipeline.metrics import bias_score, cumulative_score, mae, unimodality_rate
-from pipeline.metrics.unimodality import RIPPLE
+from pipeline.metrics.unimodality import PROMINENCE
 from pipeline.params import load
 from pipeline.rejects import Rejects
 from pipeline.tables import read_table, rows_of
@@ -24,7 +24,7 @@ from pipeline.tables import read_table, rows_of
 SETTINGS = "settings"
 """The column with everything else that decides a row, as one text."""
 GROUPS = ("gender", "ethnicity")
-MEASURED = ("test_mae", "cs5", "unimodal", "ripple", "unimodal_strict")
+MEASURED = ("test_mae", "cs5", "unimodal", "prominence", "unimodal_strict")
 MEASURED += (*(f"{name}_bias" for name in GROUPS), "val_mae")
 """What `Project.measured` gives, as far as the faces and the loss allow."""
 Row = dict[str, Any]
@@ -66,9 +66,9 @@ class Project:
         return {
             "test_mae": float(mae(predicted[test], targets[test])),
             "cs5": float(cumulative_score(predicted[test], targets[test], 5)),
-            # Steps up to `ripple` are not counted; strictly, every step is.
-            "unimodal": "" if shapes is None else unimodality_rate(shapes[test], RIPPLE),
-            "ripple": RIPPLE,
+            # Peaks up to `prominence` are not counted; strictly, every one is.
+            "unimodal": "" if shapes is None else unimodality_rate(shapes[test], PROMINENCE),
+            "prominence": PROMINENCE,
             "unimodal_strict": "" if shapes is None else unimodality_rate(shapes[test], 0.0),
             **{
                 f"{name}_bias": float(bias_score(predicted[test], targets[test], column))

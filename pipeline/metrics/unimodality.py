@@ -3,26 +3,24 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RIPPLE = 1e-3
+PROMINENCE = 0.05
 
 
-def modes(probabilities: ArrayLike, ripple: float = RIPPLE) -> NDArray[np.int64]:
-    """The number of peaks of each distribution: where it stops rising and starts to fall.
+def modes(probabilities: ArrayLike, prominence: float = PROMINENCE) -> NDArray[np.int64]:
+    """The number of peaks of each distribution that stand out.
 
-    A plateau is one peak, and a peak may be at either end.
+    A peak stands out by its prominence: how far one must descend from it to reach a higher one. A plateau
+    is one peak, and a peak may be at either end.
 
     Parameters
     ----------
     probabilities
         (..., C): one distribution over C labels in order for each face.
-    ripple
-        Neighbours whose probabilities differ by no more than this count as equal: hardly any distribution
-        that a network predicts is free of ripples that nobody would see. A flat distribution has one peak.
-
-    Returns
-    -------
-    ndarray
-        (...,), at least 1.
+    prominence
+        A peak counts if its prominence is above this share of the distribution's highest probability, so
+        that neither the number of labels nor the width matters. Hardly any distribution that a network
+        predicts is free of ripples that nobody would see; with 0 they count too. The highest peak always
+        counts: a flat distribution has one.
 
     Examples
     --------
@@ -34,18 +32,23 @@ def modes(probabilities: ArrayLike, ripple: float = RIPPLE) -> NDArray[np.int64]
         raise ValueError(f"distributions have shape {p.shape}: their last dimension must be the labels")
     if not np.isfinite(p).all():
         raise ValueError("a distribution holds a number that is not finite: its peaks cannot be counted")
-    steps = np.diff(p)
-    directions = np.where(np.abs(steps) <= ripple, 0, np.sign(steps)).astype(np.int64)
-    # A distribution comes up from nothing and goes down to nothing.
-    rising, falling = np.ones_like(directions, shape=(*p.shape[:-1], 1)), -1
-    directions = np.concatenate([rising, directions, falling * rising], axis=-1)
-    # Where it is level it keeps the direction it had.
-    last = np.maximum.accumulate(np.where(directions != 0, np.arange(directions.shape[-1]), 0), axis=-1)
-    directions = np.take_along_axis(directions, last, axis=-1)
-    return ((directions[..., :-1] > 0) & (directions[..., 1:] < 0)).sum(axis=-1)  # type: ignore[no-any-return]
+    if not 0 <= prominence < 1:
+        raise ValueError(f"prominence is {prominence}: it must be a share from 0 to below 1")
+    needed = prominence * p.max(axis=-1)
+    # A distribution comes up from nothing, and goes down to nothing after its last label.
+    rising = np.ones(p.shape[:-1], dtype=bool)
+    extreme = p[..., 0]  # the highest since the last valley, or the lowest since the last peak
+    count = np.zeros(p.shape[:-1], dtype=np.int64)
+    for value in np.moveaxis(p, -1, 0):
+        passed = np.where(rising, extreme - value, value - extreme) > needed
+        count += passed & rising
+        furthest = np.where(rising, np.maximum(extreme, value), np.minimum(extreme, value))
+        extreme = np.where(passed, value, furthest)
+        rising = rising ^ passed
+    return count + rising
 
 
-def unimodality_rate(probabilities: ArrayLike, ripple: float = RIPPLE) -> float:
+def unimodality_rate(probabilities: ArrayLike, prominence: float = PROMINENCE) -> float:
     """The share of distributions (N, C) that have a single peak, between 0 and 1; arguments as of `modes`.
 
     Source of the property: Li et al., Unimodal-Concentrated Loss, 2022, principle II.
@@ -55,7 +58,7 @@ def unimodality_rate(probabilities: ArrayLike, ripple: float = RIPPLE) -> float:
     >>> unimodality_rate([[0.1, 0.6, 0.3], [0.4, 0.1, 0.5]])
     0.5
     """
-    counted = modes(probabilities, ripple)
+    counted = modes(probabilities, prominence)
     if counted.size == 0:
         raise ValueError("there is no distribution whose peaks could be counted")
     return float((counted == 1).mean())

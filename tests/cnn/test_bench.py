@@ -42,7 +42,7 @@ def test_ripples_are_left_out_of_one_rate_and_counted_in_the_other() -> None:
     shapes = np.tile(smooth, (FACES, 1))
     shapes[:, 1] = smooth[0] - 5e-4  # a step down before the peak, too small to see
     scores = Project.measured(project(), np.full(FACES, 40.0), shapes)
-    assert (scores["unimodal"], scores["ripple"], scores["unimodal_strict"]) == (1.0, 1e-3, 0.0)
+    assert (scores["unimodal"], scores["prominence"], scores["unimodal_strict"]) == (1.0, 0.05, 0.0)
 
 
 def test_every_setting_that_changes_a_row_is_in_its_key() -> None:

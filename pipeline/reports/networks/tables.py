@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.metrics.unimodality import RIPPLE
+from pipeline.metrics.unimodality import PROMINENCE
 from pipeline.reports.networks.comparisons import compared, fairness, with_diverged
 from pipeline.reports.networks.measures import best_run, column_errors, finished, lost, mean_of, minutes
 from pipeline.reports.networks.results import Run
@@ -76,8 +76,8 @@ def overview(runs: Sequence[Run], settings: Settings) -> Table:
     )
     note = (
         f"Means over the networks of a run; errors in {settings.unit}. PC: Pearson's correlation. One mode: "
-        f"the share of predicted distributions with a single peak, steps of probability up to {RIPPLE:g} not "
-        "counted."
+        "the share of predicted distributions with a single peak; another counts if the way down from it to "
+        f"a higher one is more than {PROMINENCE:.0%} of the highest probability."
     )
     told = [f"{run.title}: {why}" for run in runs for why in run.diverged[:1]]
     note = " ".join([note, *(["Diverged:", "; ".join(told) + "."] if told else [])])
