@@ -195,20 +195,15 @@ def pose(landmarks: Points) -> Pose:
     return Pose(math.degrees(math.atan2(along[1], along[0])), math.degrees(yaw), math.degrees(pitch))
 
 
-def reasons(quality: Quality, thresholds: Thresholds) -> list[str]:
-    """The names of the limits that a face breaks, such as `blurred` or `too_dark`.
+def failures(quality: Quality, thresholds: Thresholds) -> list[tuple[str, str]]:
+    """The limits that a face breaks, each with its name and a sentence that gives value and limit.
 
     Examples
     --------
     >>> dim = Quality(120.0, 0.05, 0.6, 0.0, 180.0, 2.0, 5.0, 1.0)
-    >>> reasons(dim, Thresholds(min_exposure=0.1, max_dark=0.5, max_yaw=30))
+    >>> [name for name, _ in failures(dim, Thresholds(min_exposure=0.1, max_dark=0.5, max_yaw=30))]
     ['too_dark', 'dark_areas']
     """
-    return [reason for reason, _ in failures(quality, thresholds)]
-
-
-def failures(quality: Quality, thresholds: Thresholds) -> list[tuple[str, str]]:
-    """The limits that a face breaks, each with its name and a sentence that gives value and limit."""
     q, t = quality, thresholds
     lower = (
         ("blurred", "sharpness", q.sharpness, t.min_sharpness),

@@ -171,10 +171,9 @@ def write(
     UserError
         The folder holds something else.
     """
-    known = (folder / DESCRIPTION).is_file() or not folder.exists()
-    if not known and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is no bundle: name a new or an empty folder")
+    check_replaceable(folder)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
+    earlier = folder.with_name(f".{folder.name}.earlier")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
@@ -191,11 +190,41 @@ def write(
         data = json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
         with atomic_file(unfinished / DESCRIPTION) as file:
             file.write(data)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
+            folder.rename(earlier)
         unfinished.rename(folder)
     finally:
+        if not folder.exists() and earlier.exists():
+            earlier.rename(folder)
         shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
     return hashlib.sha256(data).hexdigest()[:ID_DIGITS]
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder that holds anything but a bundle: it would be lost.
+
+    Raises
+    ------
+    UserError
+        Something is there that `vec2age export` did not write.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} exists and is no folder: name a new or an empty folder")
+    found = {path.name for path in folder.iterdir()}
+    if not found:
+        return
+    try:
+        described = json.loads((folder / DESCRIPTION).read_bytes())
+        ours = {DESCRIPTION, *described["files"]} if isinstance(described["format"], int) else set()
+    except (OSError, ValueError, TypeError, KeyError):
+        ours = set()
+    if foreign := sorted(found - ours):
+        what = "is no bundle" if not ours else "is a bundle with other files"
+        raise UserError(f"{folder} exists and {what} (it holds {foreign[0]}): name a new or an empty folder")
 
 
 def load(folder: Path, *, pictures: bool = True) -> Bundle:

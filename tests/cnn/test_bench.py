@@ -101,7 +101,7 @@ def test_a_table_that_is_stopped_shows_what_there_is_and_goes_on(
     assert "2 of 8 results" in said
     assert "| resnet18 | mse | 1 | 2.00 |" in said
     assert "| resnet18 | dldl_v2 | 0 | – |" in said
-    assert "one mode (steps over 0.001)" in said
+    assert "one mode (prominence over 5%)" in said
     cnn_table.fill(results, wanted, make, minutes=None)
     assert "8 of 8 results" in capsys.readouterr().out
     assert len(made) == 9, "the one that was stopped is made again, those before are not"

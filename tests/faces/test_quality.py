@@ -13,7 +13,6 @@ from pipeline.faces.quality import (
     luma,
     measure,
     pose,
-    reasons,
     sharpness,
 )
 
@@ -113,12 +112,13 @@ def test_every_limit_has_its_reason_and_sentence(limit: str, value: float, reaso
 
 def test_a_value_at_its_limit_passes_and_no_limit_rejects_nothing() -> None:
     at_the_limit = Thresholds(100, 0.5, 0.5, 0.1, 0.1, 100, 10, 10, 10)
-    assert reasons(GOOD, at_the_limit) == []
-    assert reasons(Quality(0, 0, 1, 1, 0, 90, 90, 90), Thresholds()) == []
+    assert failures(GOOD, at_the_limit) == []
+    assert failures(Quality(0, 0, 1, 1, 0, 90, 90, 90), Thresholds()) == []
 
 
 def test_all_broken_limits_are_named() -> None:
-    assert reasons(GOOD, Thresholds(min_sharpness=200, max_yaw=5)) == ["blurred", "turned"]
+    broken = failures(GOOD, Thresholds(min_sharpness=200, max_yaw=5))
+    assert [name for name, _ in broken] == ["blurred", "turned"]
 
 
 def test_thresholds_that_make_no_sense_are_refused() -> None:

@@ -237,19 +237,63 @@ def test_a_file_of_facenet_goes_along_and_the_published_one_does_not(tmp_path: P
     assert replace(wanted, settings={"facenet": {**own, "weights": None}}).packed()[1] == {}
 
 
-def test_it_replaces_an_older_bundle_and_nothing_else(tmp_path: Path, new_bundle: New) -> None:
+def test_it_replaces_an_older_bundle(tmp_path: Path, new_bundle: New) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     new_bundle(folder)
-    (folder / "stale.txt").write_text("of the older one")
+    first = (folder / "bundle.json").stat().st_ino
     new_bundle(folder)
-    assert not (folder / "stale.txt").exists()
+    assert (folder / "bundle.json").stat().st_ino != first
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"precious.txt": "x"}, r"is no bundle \(it holds precious\.txt\)"),
+        ({"bundle.json": '{"name": "webpack"}', "thesis.tex": "x"}, r"is no bundle"),
+        ({"bundle.json": '{"format": 1}', "thesis.tex": "x"}, r"is no bundle"),
+        ({"bundle.json": "[]"}, r"is no bundle"),
+        ({"bundle.json": "not JSON"}, r"is no bundle"),
+    ],
+)
+def test_it_replaces_no_other_folder(
+    tmp_path: Path, new_bundle: New, files: dict[str, str], why: str
+) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "precious.txt").write_text("x")
-    with pytest.raises(UserError, match="exists and is no bundle: name a new or an empty folder"):
+    for name, text in files.items():
+        (tmp_path / "mine" / name).write_text(text)
+    with pytest.raises(UserError, match=rf"mine exists and {why}.*: name a new or an empty folder"):
         new_bundle(tmp_path / "mine")
-    assert (tmp_path / "mine" / "precious.txt").exists()
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()} == files
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_bundle_with_somebodys_file_in_it_stays(tmp_path: Path, new_bundle: New) -> None:
+    new_bundle(tmp_path / "b")
+    (tmp_path / "b" / "notes.txt").write_text("of the examiner")
+    with pytest.raises(UserError, match=r"is a bundle with other files \(it holds notes\.txt\)"):
+        new_bundle(tmp_path / "b")
+    assert (tmp_path / "b" / "notes.txt").read_text() == "of the examiner"
+
+
+def test_an_exchange_that_fails_puts_the_older_bundle_back(
+    tmp_path: Path, new_bundle: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_bundle(tmp_path / "b")
+    before = (tmp_path / "b" / "bundle.json").read_bytes()
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name == ".b.unfinished":
+            raise OSError("no space")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no space"):
+        new_bundle(tmp_path / "b")
+    assert (tmp_path / "b" / "bundle.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_a_failed_export_leaves_the_older_bundle(tmp_path: Path, new_bundle: New) -> None:
