@@ -55,6 +55,17 @@ def test_faces_of_unknown_group_are_told_last_and_do_not_enter_the_bias():
     )
 
 
+def test_a_group_that_is_called_unknown_is_not_taken_for_faces_without_a_group():
+    said = np.where(ETHNICITY == "c", "unknown", ETHNICITY)
+    found, expected = (group_errors(PREDICTION, TARGET, groups) for groups in (said, ETHNICITY))
+    assert found.groups == ("a", "b", "unknown", "(unknown)")
+    assert found.faces.tolist() == expected.faces.tolist()
+    np.testing.assert_allclose([found.mae, found.low], [expected.mae, expected.low])
+    assert bias_score(PREDICTION, TARGET, said) == bias_score(PREDICTION, TARGET, ETHNICITY)
+    assert bias(PREDICTION, TARGET, said) == bias(PREDICTION, TARGET, ETHNICITY)
+    assert balancing_weights(said).tolist() == balancing_weights(ETHNICITY).tolist()
+
+
 def test_the_bias_of_two_groups_is_their_difference_and_of_one_not_defined():
     found = group_errors(PREDICTION, TARGET, GENDER)
     assert bias_score(PREDICTION, TARGET, GENDER) == pytest.approx(abs(found.mae[0] - found.mae[1]))
