@@ -67,7 +67,8 @@ class Evaluation:
     groups
         One row for each contender, group column and group: faces, mae, low, high on test faces.
     biases
-        One row for each contender and group column: groups, faces, bias, low, high, chance.
+        One row for each contender and group column: groups, faces, bias, low, high, chance (of this
+        column alone), joint (where it is the largest of all columns; NaN for the binned target).
     """
 
     settings: Settings

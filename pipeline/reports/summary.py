@@ -211,12 +211,14 @@ def groups(evaluation: Evaluation) -> Iterator[str]:
     if largest is None:
         return
     unit = evaluation.settings.unit
-    above = largest["bias"] > largest["chance"]
-    begin = "The" if above else "Nothing shows that the"
+    begin = "The" if largest["bias"] > largest["joint"] else "Nothing shows that the"
+    rows = evaluation.biases
+    judged = int((rows["joint"].notna() & (rows["title"] == title)).sum())
+    among = f", the largest of {judged} columns," if judged > 1 else ""
     yield (
         f"{begin} error of the {title} differs between groups, most by {largest['column']}: over all pairs "
         f"of {largest['groups']} groups by {largest['bias']:.2f} {unit} in the mean, where equal groups of "
-        f"these sizes would stay below {largest['chance']:.2f} in 95 of 100 samples."
+        f"these sizes{among} would stay below {largest['joint']:.2f} in 95 of 100 samples."
     )
 
 
