@@ -142,9 +142,10 @@ def pooled(evaluation: Evaluation) -> Table:
         Column("left_out", "left out"),
     )
     note = (
-        "Over all optimisers, and only the seeds that ended well under every policy; the 95% interval is a "
-        "bootstrap stratified by optimiser. Whether they differ is in the next table: they share "
-        "their seeds, so that these intervals may overlap all the same."
+        "Over the same optimisers and the same seeds, all of which ended well under every policy: those that "
+        "keep the most models. The 95% interval is a bootstrap over seeds, each with all its optimisers: a "
+        "hard seed is hard for all. Whether policies differ is in the next table: they share their seeds "
+        "too, so that these intervals may overlap all the same."
     )
     return Table("policies", "The two policies", evaluation.pooled, columns, note)
 
@@ -161,7 +162,8 @@ def policies_compared(evaluation: Evaluation) -> Table:
     )
     note = (
         "The interquartile mean of the differences in test MAE at the same seed of the same optimiser, with "
-        "a 95% bootstrap interval; an interval that holds 0 shows no difference."
+        "a 95% bootstrap interval over seeds, each with all its optimisers; an interval that holds 0 shows "
+        "no difference."
     )
     return Table("policy_difference", "The policies seed by seed", evaluation.policies, columns, note)
 

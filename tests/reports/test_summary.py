@@ -50,7 +50,7 @@ def test_findings_name_the_best_way_and_count_what_diverged(complete, evaluated)
         "Over the same seeds of the same optimisers the learning rate from the finder gives a lower error "
         "than the fixed learning rate: "
     )
-    assert policies.endswith("Left out, because they diverged under a policy: SGD (1 of 6 seeds).")
+    assert policies.endswith("Left out, because they diverged under a policy: 1 of 6 seeds (SGD).")
     assert evaluated.choices.iloc[-1]["chosen_on_validation"] in chosen
     assert averaged.startswith("Averaging predictions, validation faces choose the ensemble of")
     assert rest[0].startswith("The networks win: svr regression")
