@@ -21,6 +21,7 @@ from pipeline.reports.contenders import (
 )
 from pipeline.reports.curves import learning_curves
 from pipeline.reports.groups import group_tables
+from pipeline.reports.ranking import best_run
 from pipeline.reports.results import FloatArray, Results, Run
 from pipeline.reports.settings import Settings
 from pipeline.seeds import derive_seed
@@ -61,7 +62,8 @@ class Evaluation:
     per_target
         One row for each of a policy's top three models and each target value.
     best
-        Of each policy: the optimiser with the lowest mean validation error.
+        Of each policy: the optimiser with the lowest mean validation error of those that seldom diverge;
+        see `ranking.competing`.
     curves
         One row for each run and epoch; see `learning_curves`.
     groups
@@ -155,14 +157,9 @@ def summary_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any
 
 
 def best_optimizers(results: Results, summary: pd.DataFrame) -> dict[str, str]:
-    """Of each policy, the optimiser with the lowest mean validation error; none if all diverged."""
-    best = {}
-    for policy in results.policies:
-        rows = summary[(summary["policy"] == policy) & (summary["measure"] == "val_mae")]
-        means = rows.set_index("optimizer")["mean"].dropna()
-        if len(means):
-            best[policy] = str(means.idxmin())
-    return best
+    """Of each policy, the optimiser of its best run; none if all diverged. See `ranking.best_run`."""
+    found = {policy: best_run(summary[summary["policy"] == policy]) for policy in results.policies}
+    return {policy: str(row["optimizer"]) for policy, row in found.items() if row is not None}
 
 
 POOLED = ["policy", "members", "iqm", "iqm_low", "iqm_high", "left_out"]

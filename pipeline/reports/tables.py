@@ -53,7 +53,8 @@ def statistics(evaluation: Evaluation, policy: str) -> Table:
         tuple(columns),
         "std is the sample standard deviation (n − 1). IQM is the mean of the middle half of the models; its "
         "interval is a bootstrap over seeds. 'Lowest, of nine' is the paper's criterion: in how many of the "
-        "nine columns before it an optimiser has the lowest number. Diverged models are left out.",
+        "nine columns before it an optimiser has the lowest number. Diverged models are left out: where "
+        "many did, those numbers are of the few that are left.",
     )
 
 
@@ -81,8 +82,10 @@ def winners(evaluation: Evaluation, policy: str) -> Table:
         f"{title}: every {best.upper()} model, {policy_title(policy)}",
         frame,
         tuple(columns),
-        f"{best.upper()} has the lowest mean validation error of this policy. Shaded: the three best on "
-        "validation, which is how a model may be chosen. The paper takes the three best on test.",
+        f"{best.upper()} has the lowest mean validation error of this policy, among the optimisers of which "
+        "at most a tenth of the models diverged (or, where there are none, the smallest share). Shaded: the "
+        "three best on validation, which is how a model may be chosen. The paper takes the three best on "
+        "test.",
         frozenset(np.flatnonzero(frame["rank_val"] <= TOP).tolist()),
     )
 

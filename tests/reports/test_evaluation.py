@@ -79,6 +79,32 @@ def test_the_best_optimizer_of_a_policy_is_that_of_the_lowest_mean_validation_er
     assert evaluated.best == {"fixed": "adam", "found": "sgd"}
 
 
+def with_divergence(results, run, count):
+    """The same results with the first models of a run diverged, and the others better than any."""
+    found = results.runs[run]
+    lost = np.arange(len(found.scores)) < count
+    errors = dict.fromkeys(("mae", "val_mae", "test_mae"), np.where(lost, np.nan, 0.5))
+    scores = found.scores.assign(diverged=lost, **errors)
+    predictions = np.where(lost[:, None], np.nan, found.predictions)
+    changed = dataclasses.replace(found, scores=scores, predictions=predictions)
+    return dataclasses.replace(results, runs=(*results.runs[:run], changed, *results.runs[run + 1 :]))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_an_optimizer_that_often_diverges_is_not_best_by_the_models_that_it_keeps(complete, count):
+    results = with_divergence(complete, 1, count)
+    assert evaluate(results, Settings(resamples=10, groups=[], group_edges=())).best["fixed"] == "adam"
+    results = with_divergence(complete, 1, 0)
+    assert evaluate(results, Settings(resamples=10, groups=[], group_edges=())).best["fixed"] == "sgd"
+
+
+def test_where_all_often_diverge_the_best_is_of_those_that_do_so_least(complete):
+    results = with_divergence(with_divergence(complete, 0, 2), 1, 3)
+    assert evaluate(results, Settings(resamples=10, groups=[], group_edges=())).best["fixed"] == "adam"
+    results = with_divergence(with_divergence(complete, 0, 4), 1, 3)
+    assert evaluate(results, Settings(resamples=10, groups=[], group_edges=())).best["fixed"] == "sgd"
+
+
 def test_improvement_pairs_every_two_optimizers_and_every_two_policies_by_seed(evaluated):
     assert evaluated.improvement["title"].tolist() == [
         "ADAM beats SGD (fixed)",
