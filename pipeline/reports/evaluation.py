@@ -21,6 +21,7 @@ from pipeline.reports.contenders import (
 )
 from pipeline.reports.curves import learning_curves
 from pipeline.reports.groups import group_tables
+from pipeline.reports.ranking import best_run
 from pipeline.reports.results import FloatArray, Results, Run
 from pipeline.reports.settings import Settings
 from pipeline.seeds import derive_seed
@@ -43,8 +44,8 @@ class Evaluation:
         One row for each policy, optimiser and measure: members, diverged, min, mean, std (ddof 1),
         median, max, iqm with iqm_low and iqm_high.
     pooled
-        One row a policy: the interquartile mean test error over all optimisers, stratified by them, of the
-        seeds that ended well under every policy; `left_out` names the others.
+        One row a policy: the interquartile mean test error over optimisers, of the seeds that ended well
+        with each of them under every policy, and its interval over seeds; `left_out` names the others.
     policies
         One row for every two policies, on the same seeds as `pooled`: the interquartile mean of `first` minus
         `second`, seed by seed, and its paired interval. `first` has the lower error.
@@ -61,13 +62,15 @@ class Evaluation:
     per_target
         One row for each of a policy's top three models and each target value.
     best
-        Of each policy: the optimiser with the lowest mean validation error.
+        Of each policy: the optimiser with the lowest mean validation error of those that seldom diverge;
+        see `ranking.competing`.
     curves
         One row for each run and epoch; see `learning_curves`.
     groups
         One row for each contender, group column and group: faces, mae, low, high on test faces.
     biases
-        One row for each contender and group column: groups, faces, bias, low, high, chance.
+        One row for each contender and group column: groups, faces, bias, low, high, chance (of this
+        column alone), joint (where it is the largest of all columns; NaN for the binned target).
     """
 
     settings: Settings
@@ -154,26 +157,25 @@ def summary_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any
 
 
 def best_optimizers(results: Results, summary: pd.DataFrame) -> dict[str, str]:
-    """Of each policy, the optimiser with the lowest mean validation error; none if all diverged."""
-    best = {}
-    for policy in results.policies:
-        rows = summary[(summary["policy"] == policy) & (summary["measure"] == "val_mae")]
-        means = rows.set_index("optimizer")["mean"].dropna()
-        if len(means):
-            best[policy] = str(means.idxmin())
-    return best
+    """Of each policy, the optimiser of its best run; none if all diverged. See `ranking.best_run`."""
+    found = {policy: best_run(summary[summary["policy"] == policy]) for policy in results.policies}
+    return {policy: str(row["optimizer"]) for policy, row in found.items() if row is not None}
 
 
 POOLED = ["policy", "members", "iqm", "iqm_low", "iqm_high", "left_out"]
 
 
 def pooled_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows of `Evaluation.pooled`; none where no seed of any optimiser ended well under every policy."""
+    """The rows of `Evaluation.pooled`; none where no seed of any optimiser ended well under every policy.
+
+    Optimisers share their seeds, and a seed that is hard for one is hard for another: seeds are resampled,
+    each with the errors of all optimisers. Resampled apart, the intervals would be too narrow.
+    """
     sound, left_out = comparable(results)
-    for policy in results.policies if sound else ():
+    for policy in results.policies if len(sound) else ():
         seed = derive_seed(settings.seed, "pooled", policy)
-        strata = [scores[policy].to_numpy(dtype=np.float64) for scores in sound]
-        iqm, low, high = estimate(*strata, seed=seed, resamples=settings.resamples)
+        strata = list(sound.xs(policy, axis=1, level="policy").to_numpy(dtype=np.float64).T)
+        iqm, low, high = estimate(*strata, paired=True, seed=seed, resamples=settings.resamples)
         members = sum(stratum.size for stratum in strata)
         row = {"policy": policy, "members": members, "iqm": iqm, "iqm_low": low, "iqm_high": high}
         yield row | {"left_out": left_out}
@@ -186,13 +188,15 @@ def policy_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any]
     """The rows of `Evaluation.policies`; none where `pooled_rows` has none.
 
     Policies share their seeds, and a seed that is hard under one is hard under the other: the intervals of
-    `pooled_rows` hold that common part, the differences do not.
+    `pooled_rows` hold that common part, the differences do not. Seeds are resampled as there.
     """
     sound, _ = comparable(results)
-    for first, second in combinations(results.policies, 2) if sound else ():
-        strata = [(scores[first] - scores[second]).to_numpy(dtype=np.float64) for scores in sound]
+    for first, second in combinations(results.policies, 2) if len(sound) else ():
+        errors = (sound.xs(name, axis=1, level="policy") for name in (first, second))
+        one, other = (frame.to_numpy(dtype=np.float64).T for frame in errors)
+        strata = list(one - other)
         seed = derive_seed(settings.seed, "policies", first, second)
-        found = estimate(*strata, seed=seed, resamples=settings.resamples)
+        found = estimate(*strata, paired=True, seed=seed, resamples=settings.resamples)
         names, bounds = (first, second), (found.point, found.low, found.high)
         if found.point > 0:
             names, bounds = (second, first), (-found.point, -found.high, -found.low)
@@ -200,23 +204,35 @@ def policy_rows(results: Results, settings: Settings) -> Iterator[dict[str, Any]
         yield dict(zip(POLICIES, (*names, models, *bounds), strict=True))
 
 
-def comparable(results: Results) -> tuple[list[pd.DataFrame], str]:
-    """Of each optimiser the test errors (seeds, policies) of seeds that ended well under every policy.
+def comparable(results: Results) -> tuple[pd.DataFrame, str]:
+    """The test errors (seeds, optimisers x policies) of seeds that ended well in all of these columns.
 
-    A policy must not win because its worst optimiser diverged, and so is missing from its mean. The second
-    value says in words which seeds of which optimiser are left out.
+    A policy must not win because its worst optimiser diverged, and so is missing from its mean; and seeds can
+    be resampled together only where all optimisers have them. Of all sets of optimisers it is the one that
+    keeps the most models, so that one that often diverges does not cost the others their seeds. The second
+    value says in words which optimisers and how many seeds are left out.
     """
-    sound, left_out = [], []
+    tables = {}
     for optimizer in results.optimizers:
         runs = [run for run in results.runs if run.optimizer == optimizer]
         errors = {run.policy: run.scores.set_index("seed")["test_mae"] for run in runs}
-        scores = pd.DataFrame(errors).reindex(columns=results.policies)
-        kept = scores.dropna()
-        if len(kept):
-            sound.append(kept)
-        if len(kept) < len(scores):
-            left_out.append(f"{optimizer.upper()} ({len(scores) - len(kept)} of {len(scores)} seeds)")
-    return sound, ", ".join(left_out)
+        tables[optimizer] = pd.DataFrame(errors).reindex(columns=results.policies)
+    scores = pd.concat(tables, axis=1, names=["optimizer", "policy"])
+    sound = pd.DataFrame({optimizer: scores.loc[:, [optimizer]].notna().all(axis=1) for optimizer in tables})
+    # The larger sets first: the first of equals is taken.
+    sets = [list(some) for count in range(len(tables), 0, -1) for some in combinations(tables, count)]
+    kept = max(sets, key=lambda some: len(some) * int(sound[some].all(axis=1).sum()))
+    together = sound[kept].all(axis=1)
+    lost = (~sound).sum()
+    left_out = [
+        f"{name.upper()} altogether ({lost[name]} of {len(sound)} seeds)"
+        for name in tables
+        if name not in kept
+    ]
+    if not together.all():
+        causes = ", ".join(name.upper() for name in kept if lost[name])
+        left_out.append(f"{int((~together).sum())} of {len(together)} seeds ({causes})")
+    return scores.loc[together, kept], ", ".join(left_out)
 
 
 IMPROVEMENT = ["title", "policy", "optimizer", "first", "second", "seeds", "probability", "low", "high"]

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import UserError
-from pipeline.metrics.groups import age_bins, bias, group_errors
+from pipeline.metrics.groups import Bias, age_bins, bias, group_errors, joint_factor
 from pipeline.reports.contenders import Contender, contenders
 from pipeline.reports.results import FACES, FloatArray, Results
 from pipeline.reports.settings import Settings
@@ -16,7 +17,7 @@ from pipeline.seeds import derive_seed
 MOST = 20
 TARGET = "target"
 GROUPS = ["title", "kind", "column", "group", "faces", "mae", "low", "high"]
-BIASES = ["title", "kind", "column", "groups", "faces", "bias", "low", "high", "chance"]
+BIASES = ["title", "kind", "column", "groups", "faces", "bias", "low", "high", "chance", "joint"]
 
 
 def group_columns(results: Results, settings: Settings) -> dict[str, Any]:
@@ -53,19 +54,21 @@ def group_tables(results: Results, settings: Settings) -> tuple[pd.DataFrame, pd
         prediction = contender.prediction[test]
         for name, column in columns.items():
             rows += error_rows(contender, name, prediction, results.target("test"), column)
-            seed = derive_seed(settings.seed, "bias", contender.title, name)
-            found = bias(prediction, results.target("test"), column, seed=seed, resamples=settings.resamples)
-            scores.append(
-                {
-                    **names_of(contender, name),
-                    "groups": found.groups,
-                    "faces": int(column.notna().sum()),
-                    "bias": found.score,
-                    "low": found.low,
-                    "high": found.high,
-                    "chance": found.chance,
-                }
+        found = {
+            name: bias(
+                prediction,
+                results.target("test"),
+                column,
+                seed=derive_seed(settings.seed, "bias", contender.title, name),
+                resamples=settings.resamples,
             )
+            for name, column in columns.items()
+        }
+        factor = joint_factor([one for name, one in found.items() if name != TARGET])
+        scores += [
+            bias_row(contender, name, int(columns[name].notna().sum()), one, factor)
+            for name, one in found.items()
+        ]
     return pd.DataFrame(rows, columns=GROUPS), pd.DataFrame(scores, columns=BIASES)
 
 
@@ -92,9 +95,26 @@ def error_rows(
     ]
 
 
+def bias_row(contender: Contender, name: str, faces: int, found: Bias, factor: float) -> dict[str, Any]:
+    """The row of one contender's bias score by one column; the binned target has no part in `joint`."""
+    return {
+        **names_of(contender, name),
+        "groups": found.groups,
+        "faces": faces,
+        "bias": found.score,
+        "low": found.low,
+        "high": found.high,
+        "chance": found.chance,
+        "joint": np.nan if name == TARGET else found.chance * factor,
+    }
+
+
 def largest_bias(biases: pd.DataFrame, title: str) -> "pd.Series[Any] | None":
-    """Of one contender, the column whose groups differ most for their number of faces; None without any."""
-    rows = biases[(biases["title"] == title) & biases["chance"].notna() & (biases["column"] != TARGET)]
+    """Of one contender, the column whose groups differ most for their number of faces; None without any.
+
+    Being the largest of several, its score is judged by `joint` and not by `chance`.
+    """
+    rows = biases[(biases["title"] == title) & (biases["chance"] > 0) & (biases["column"] != TARGET)]
     if rows.empty:
         return None
     return rows.iloc[int((rows["bias"] / rows["chance"]).argmax())]

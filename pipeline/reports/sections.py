@@ -8,6 +8,7 @@ from pipeline.reports import figures, group_tables, tables
 from pipeline.reports.charts import Chart
 from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.page import Page, Section, Text, Tile
+from pipeline.reports.ranking import best_tested, spread
 from pipeline.reports.results import Results
 from pipeline.reports.settings import policy_title
 from pipeline.reports.summary import MATERIAL, lowest, sentences
@@ -70,14 +71,11 @@ def build_page(
 def tiles(evaluation: Evaluation) -> list[Tile]:
     """The four numbers to take away."""
     unit = evaluation.settings.unit
-    rows = evaluation.summary[evaluation.summary["measure"] == "val_mae"]
-    winner = lowest(rows, "mean")
-    same = (evaluation.summary["policy"] == winner["policy"]) & (
-        evaluation.summary["optimizer"] == winner["optimizer"]
-    )
-    test = evaluation.summary[same & (evaluation.summary["measure"] == "test_mae")].iloc[0]
-    name = f"{winner['optimizer'].upper()}, {policy_title(winner['policy'])}"
-    found = [Tile("Test MAE of the best way to train", f"{test['mean']:.2f} ± {test['std']:.2f}", unit, name)]
+    test = best_tested(evaluation.summary)
+    name = f"{test['optimizer'].upper()}, {policy_title(test['policy'])}"
+    if test["diverged"]:
+        name += f"; {test['diverged']:.0f} of {test['members'] + test['diverged']:.0f} models diverged"
+    found = [Tile("Test MAE of the best way to train", spread(test), unit, name)]
     labels = {"model": "One model, chosen on validation", "ensemble": "Best ensemble on validation"}
     for kind, label in {**labels, "baseline": "Best baseline on validation"}.items():
         some = evaluation.contenders[evaluation.contenders["kind"] == kind]

@@ -8,6 +8,7 @@ import pandas as pd
 from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.group_tables import best_title
 from pipeline.reports.groups import largest_bias
+from pipeline.reports.ranking import TOLERATED, best_tested, competing, spread
 from pipeline.reports.results import Results
 from pipeline.reports.settings import policy_title
 
@@ -71,19 +72,8 @@ def sentences(results: Results, evaluation: Evaluation) -> list[str]:
 
 def findings(results: Results, evaluation: Evaluation) -> Iterator[str]:
     """See `sentences`."""
-    unit = evaluation.settings.unit
     yield counted(results, evaluation)
-    rows = evaluation.summary[evaluation.summary["measure"] == "test_mae"].set_index(["policy", "optimizer"])
-    validated = evaluation.summary[evaluation.summary["measure"] == "val_mae"]
-    winner = lowest(validated, "mean")
-    policy, optimizer = winner["policy"], winner["optimizer"]
-    best = rows.loc[(policy, optimizer)]
-    yield (
-        f"By mean validation error the best way to train is {optimizer.upper()} with the "
-        f"{policy_title(policy)}: over {best['members']:.0f} seeds its test error is "
-        f"{best['mean']:.2f} ± {best['std']:.2f} {unit} (mean ± standard deviation), from {best['min']:.2f} "
-        f"to {best['max']:.2f}."
-    )
+    yield best_way(evaluation)
     yield from policies_compared(evaluation)
     yield from chosen(evaluation)
     yield from ensembles(evaluation)
@@ -100,6 +90,36 @@ def counted(results: Results, evaluation: Evaluation) -> str:
     return (
         f"{len(members)} models were trained on {faces['train']} faces, chosen on {faces['validation']} and "
         f"tested on {faces['test']}; {lost if diverged else 'none diverged'}."
+    )
+
+
+def best_way(evaluation: Evaluation) -> str:
+    """The best way to train, how many of its models diverged, and which runs were not ranked for that."""
+    summary, unit = evaluation.summary, evaluation.settings.unit
+    rows = summary[summary["measure"] == "val_mae"]
+    best = best_tested(summary)
+    lost, models = int(best["diverged"]), int(best["members"] + best["diverged"])
+    over = (
+        f"with one seed its test error is {spread(best)} {unit}"
+        if best["members"] == 1
+        else f"over {best['members']:.0f} seeds its test error is {spread(best)} {unit} (mean ± standard "
+        f"deviation), from {best['min']:.2f} to {best['max']:.2f}"
+    )
+    seldom = f"; {lost} of its {models} models diverged" if lost else ""
+    others = [
+        f"{row['optimizer'].upper()} with the {policy_title(row['policy'])} "
+        f"({row['diverged']:.0f} of {row['members'] + row['diverged']:.0f})"
+        for row in rows[~competing(rows)].to_dict("records")
+    ]
+    why = (
+        "more than a tenth of their models"
+        if lost <= TOLERATED * models
+        else "a larger share of their models"
+    )
+    left_out = f" Not ranked, because {why} diverged: {', '.join(others)}."
+    return (
+        f"By mean validation error the best way to train is {best['optimizer'].upper()} with the "
+        f"{policy_title(best['policy'])}: {over}{seldom}.{left_out if others else ''}"
     )
 
 
@@ -211,12 +231,14 @@ def groups(evaluation: Evaluation) -> Iterator[str]:
     if largest is None:
         return
     unit = evaluation.settings.unit
-    above = largest["bias"] > largest["chance"]
-    begin = "The" if above else "Nothing shows that the"
+    begin = "The" if largest["bias"] > largest["joint"] else "Nothing shows that the"
+    rows = evaluation.biases
+    judged = int((rows["joint"].notna() & (rows["title"] == title)).sum())
+    among = f", the largest of {judged} columns," if judged > 1 else ""
     yield (
         f"{begin} error of the {title} differs between groups, most by {largest['column']}: over all pairs "
         f"of {largest['groups']} groups by {largest['bias']:.2f} {unit} in the mean, where equal groups of "
-        f"these sizes would stay below {largest['chance']:.2f} in 95 of 100 samples."
+        f"these sizes{among} would stay below {largest['joint']:.2f} in 95 of 100 samples."
     )
 
 

@@ -53,7 +53,8 @@ def statistics(evaluation: Evaluation, policy: str) -> Table:
         tuple(columns),
         "std is the sample standard deviation (n − 1). IQM is the mean of the middle half of the models; its "
         "interval is a bootstrap over seeds. 'Lowest, of nine' is the paper's criterion: in how many of the "
-        "nine columns before it an optimiser has the lowest number. Diverged models are left out.",
+        "nine columns before it an optimiser has the lowest number. Diverged models are left out: where "
+        "many did, those numbers are of the few that are left.",
     )
 
 
@@ -81,8 +82,10 @@ def winners(evaluation: Evaluation, policy: str) -> Table:
         f"{title}: every {best.upper()} model, {policy_title(policy)}",
         frame,
         tuple(columns),
-        f"{best.upper()} has the lowest mean validation error of this policy. Shaded: the three best on "
-        "validation, which is how a model may be chosen. The paper takes the three best on test.",
+        f"{best.upper()} has the lowest mean validation error of this policy, among the optimisers of which "
+        "at most a tenth of the models diverged (or, where there are none, the smallest share). Shaded: the "
+        "three best on validation, which is how a model may be chosen. The paper takes the three best on "
+        "test.",
         frozenset(np.flatnonzero(frame["rank_val"] <= TOP).tolist()),
     )
 
@@ -142,9 +145,10 @@ def pooled(evaluation: Evaluation) -> Table:
         Column("left_out", "left out"),
     )
     note = (
-        "Over all optimisers, and only the seeds that ended well under every policy; the 95% interval is a "
-        "bootstrap stratified by optimiser. Whether they differ is in the next table: they share "
-        "their seeds, so that these intervals may overlap all the same."
+        "Over the same optimisers and the same seeds, all of which ended well under every policy: those that "
+        "keep the most models. The 95% interval is a bootstrap over seeds, each with all its optimisers: a "
+        "hard seed is hard for all. Whether policies differ is in the next table: they share their seeds "
+        "too, so that these intervals may overlap all the same."
     )
     return Table("policies", "The two policies", evaluation.pooled, columns, note)
 
@@ -161,7 +165,8 @@ def policies_compared(evaluation: Evaluation) -> Table:
     )
     note = (
         "The interquartile mean of the differences in test MAE at the same seed of the same optimiser, with "
-        "a 95% bootstrap interval; an interval that holds 0 shows no difference."
+        "a 95% bootstrap interval over seeds, each with all its optimisers; an interval that holds 0 shows "
+        "no difference."
     )
     return Table("policy_difference", "The policies seed by seed", evaluation.policies, columns, note)
 

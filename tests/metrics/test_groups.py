@@ -1,11 +1,12 @@
 import math
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.metrics import age_bins, balancing_weights, bias_score, fairness_table, group_errors
-from pipeline.metrics.groups import bias
+from pipeline.metrics.groups import bias, joint_factor
 
 N = 600
 RNG = np.random.default_rng(3)
@@ -53,6 +54,17 @@ def test_faces_of_unknown_group_are_told_last_and_do_not_enter_the_bias():
     assert bias_score(PREDICTION, TARGET, ETHNICITY) == pytest.approx(
         slow_bias(PREDICTION, TARGET, ETHNICITY)
     )
+
+
+def test_a_group_that_is_called_unknown_is_not_taken_for_faces_without_a_group():
+    said = np.where(ETHNICITY == "c", "unknown", ETHNICITY)
+    found, expected = (group_errors(PREDICTION, TARGET, groups) for groups in (said, ETHNICITY))
+    assert found.groups == ("a", "b", "unknown", "(unknown)")
+    assert found.faces.tolist() == expected.faces.tolist()
+    np.testing.assert_allclose([found.mae, found.low], [expected.mae, expected.low])
+    assert bias_score(PREDICTION, TARGET, said) == bias_score(PREDICTION, TARGET, ETHNICITY)
+    assert bias(PREDICTION, TARGET, said)[:5] == bias(PREDICTION, TARGET, ETHNICITY)[:5]
+    assert balancing_weights(said).tolist() == balancing_weights(ETHNICITY).tolist()
 
 
 def test_the_bias_of_two_groups_is_their_difference_and_of_one_not_defined():
@@ -109,6 +121,33 @@ def test_equal_groups_rarely_score_above_chance_and_unequal_ones_do():
     unequal = bias(PREDICTION, TARGET, ETHNICITY)
     assert unequal.score > unequal.chance
     assert unequal.low < unequal.score < unequal.high
+
+
+def test_the_largest_of_several_equal_columns_is_rarely_called_a_difference():
+    # the same faces again and again, with other errors that have nothing to do with their groups
+    rng = np.random.default_rng(2)
+    samples = np.abs(rng.normal(0, 3, (2000, 1500)))
+    ratios, found = [], []
+    for kinds in (2, 2, 3, 4):
+        column = rng.choice(["a", "b", "c", "d"][:kinds], 1500)
+        one = bias(samples[0], np.zeros(1500), column, seed=len(found), resamples=4000)
+        means = [samples[:, column == name].mean(axis=1) for name in np.unique(column)]
+        apart = np.mean([np.abs(a - b) for a, b in combinations(means, 2)], axis=0)
+        assert one.score == pytest.approx(apart[0])
+        ratios.append(apart / one.chance)
+        found.append(one)
+    largest = np.max(ratios, axis=0)
+    assert (largest > 1).mean() > 0.12, "each column by itself claims too much"
+    assert (largest > joint_factor(found)).mean() == pytest.approx(0.05, abs=0.015)
+
+
+def test_columns_without_chance_take_no_part_in_the_joint_factor():
+    single = bias([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], ["a", "a", "b"], resamples=300)
+    exact = bias(TARGET, TARGET, GENDER, resamples=300)
+    found = bias(PREDICTION, TARGET, GENDER, resamples=300)
+    assert joint_factor([single, found, exact]) == pytest.approx(1)
+    assert math.isnan(joint_factor([single, exact]))
+    assert math.isnan(joint_factor([]))
 
 
 def test_a_group_of_one_face_has_no_interval():

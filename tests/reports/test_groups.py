@@ -118,14 +118,29 @@ def test_without_groups_nothing_is_shown(complete):
 
 
 def test_the_findings_say_whether_a_difference_is_beyond_chance(complete, evaluated):
-    rows = evaluated.biases.assign(bias=1.0, chance=2.0)
+    rows = evaluated.biases.assign(bias=1.0, chance=2.0, joint=2.0)
     quiet = summary.sentences(complete, dataclasses.replace(evaluated, biases=rows))[-1]
     assert quiet.startswith("Nothing shows that the error of the ")
     assert "most by gender: over all pairs of 2 groups by 1.00 years" in quiet
-    rows = evaluated.biases.assign(bias=3.0, chance=2.0)
+    rows = evaluated.biases.assign(bias=3.0, chance=2.0, joint=2.0)
     loud = summary.sentences(complete, dataclasses.replace(evaluated, biases=rows))[-1]
     assert loud.startswith("The error of the ")
     assert "would stay below 2.00" in loud
+
+
+def test_the_largest_of_several_columns_is_judged_by_the_largest_that_chance_gives(grouped, found):
+    judged = found.biases[found.biases["column"] != "target"]
+    assert (judged["joint"] > judged["chance"]).all()
+    assert found.biases.loc[found.biases["column"] == "target", "joint"].isna().all()
+    between = found.biases.assign(bias=(found.biases["chance"] + found.biases["joint"]) / 2)
+    said = summary.sentences(grouped, dataclasses.replace(found, biases=between))[-1]
+    assert said.startswith("Nothing shows that the error of the ")
+    assert "equal groups of these sizes, the largest of 2 columns, would stay below" in said
+
+
+def test_one_column_alone_is_judged_by_its_own_chance(evaluated):
+    rows = evaluated.biases[evaluated.biases["column"] == "gender"]
+    np.testing.assert_allclose(rows["joint"], rows["chance"])
 
 
 def test_the_fairness_table_reads_as_the_reports_tables_8_to_11():

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.reports import summary
 from pipeline.reports.evaluation import evaluate
+from pipeline.reports.sections import tiles
 from pipeline.reports.settings import Settings
 
 
@@ -50,10 +51,56 @@ def test_findings_name_the_best_way_and_count_what_diverged(complete, evaluated)
         "Over the same seeds of the same optimisers the learning rate from the finder gives a lower error "
         "than the fixed learning rate: "
     )
-    assert policies.endswith("Left out, because they diverged under a policy: SGD (1 of 6 seeds).")
+    assert policies.endswith("Left out, because they diverged under a policy: 1 of 6 seeds (SGD).")
     assert evaluated.choices.iloc[-1]["chosen_on_validation"] in chosen
     assert averaged.startswith("Averaging predictions, validation faces choose the ensemble of")
     assert rest[0].startswith("The networks win: svr regression")
+
+
+def counted(evaluated, counts):
+    """The same evaluation with other numbers of models, {(policy, optimizer): (well, diverged, mean)}."""
+    rows = evaluated.summary.copy()
+    for (policy, optimizer), values in counts.items():
+        run = (rows["policy"] == policy) & (rows["optimizer"] == optimizer)
+        rows.loc[run, ["members", "diverged", "mean"]] = values
+        if values[0] == 1:
+            rows.loc[run, "std"] = math.nan
+    return dataclasses.replace(evaluated, summary=rows)
+
+
+def test_the_best_way_to_train_is_none_that_mostly_diverges(complete, evaluated):
+    changed = counted(evaluated, {("fixed", "sgd"): (1, 19, 0.5), ("found", "sgd"): (18, 2, 1.0)})
+    told = summary.sentences(complete, changed)[1]
+    assert "SGD with the learning rate from the finder: over 18 seeds its test error is 1.00 ± " in told
+    assert told.endswith(
+        "; 2 of its 20 models diverged. Not ranked, because more than a tenth of their models diverged: "
+        "SGD with the fixed learning rate (19 of 20)."
+    )
+    tile = tiles(changed)[0]
+    assert tile.value.startswith("1.00 ± ")
+    assert tile.note == "SGD, learning rate from the finder; 2 of 20 models diverged"
+
+
+def test_where_every_way_mostly_diverges_it_is_said(complete, evaluated):
+    lost = {
+        (policy, optimizer): (1, 5, 1.0) for policy in ("fixed", "found") for optimizer in ("adam", "sgd")
+    }
+    told = summary.sentences(complete, counted(evaluated, lost | {("fixed", "adam"): (4, 2, 2.0)}))[1]
+    assert "ADAM with the fixed learning rate: over 4 seeds its test error is 2.00 ± " in told
+    assert (
+        "2 of its 6 models diverged. Not ranked, because a larger share of their models diverged: SGD" in told
+    )
+
+
+def test_a_single_seed_has_no_spread(complete):
+    run = complete.runs[0]
+    single = dataclasses.replace(run, scores=run.scores[:1], predictions=run.predictions[:1])
+    found = evaluate(dataclasses.replace(complete, runs=(single,)), Settings(resamples=10))
+    error = f"{run.scores['test_mae'].iloc[0]:.2f}"
+    told = summary.sentences(complete, found)
+    assert told[1].endswith(f"with one seed its test error is {error} years.")
+    assert tiles(found)[0].value == error
+    assert not any("nan" in sentence for sentence in told)
 
 
 def with_differences(evaluated, first, second, low, high):
