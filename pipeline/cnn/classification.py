@@ -38,8 +38,8 @@ class ClassificationRecipe:
     stop_patience
         And until training stops; null goes on to the last epoch.
     balance
-        Whether samples are weighted by the inverse frequency of their class; not with losses that weigh
-        classes by themselves (`class_balanced`, `dwb`), where rare ones would count twice.
+        Whether training samples are weighted by the inverse frequency of their class; not with losses that
+        weigh classes by themselves (`class_balanced`, `dwb`), where rare ones would count twice.
     second_scale_from
         From which share of the epochs on pixels are scaled by 1/512 in place of 1/255; null: never.
     zoom, shear, flip
@@ -125,7 +125,8 @@ class Module(pl.LightningModule):
         output = self.network(images.to(memory_format=torch.channels_last))
         with torch.autocast(images.device.type, enabled=False):
             output = output.float()
-            weight = None if self.weights is None else self.weights.to(labels.device)[labels]
+            weights = self.weights if split == "train" else None
+            weight = None if weights is None else weights.to(labels.device)[labels]
             value: Tensor = self.loss(output, labels, weight)
         right = (self.loss.prediction(output.detach()) == labels).sum()
         sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])

@@ -9,6 +9,7 @@ import torch
 from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
 from pipeline.cnn.classification import ClassificationRecipe
 from pipeline.cnn.classification_fit import fit_classifier
+from pipeline.cnn.classification_runs import judge
 from pipeline.cnn.classifier import Classifier
 from pipeline.cnn.emosynthnet import EmoSynthNet
 from pipeline.cnn.loading import EpochOrder
@@ -267,6 +268,18 @@ def test_a_loss_that_weighs_classes_by_itself_is_not_balanced_again(loss, same):
         for balance in (True, False)
     ]
     assert histories[0].equals(histories[1]) == same
+
+
+def test_rare_classes_weigh_more_in_training_and_validation_pictures_count_alike():
+    rows = np.flatnonzero((TRAIN[1] < 2) | (np.arange(96) % 6 == 0))  # "none" is rare
+    rare = (TRAIN[0][rows], TRAIN[1][rows])
+    weighted, plain = (
+        fit(replace(TINY, balance=balance, epochs=2), train=rare).history for balance in (True, False)
+    )
+    assert weighted["train_loss"][0] != plain["train_loss"][0]
+    trained = fit(replace(TINY, epochs=2), train=rare)
+    kept = weighted.loc[weighted["epoch"] == trained.best_epoch, "val_loss"].item()
+    assert kept == pytest.approx(judge(trained.classifier, *VALIDATION)[0]["loss"], rel=1e-5)
 
 
 def test_batches_go_through_every_picture_once_in_a_new_order_each_round():
