@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
-from pipeline.cnn.classification import ClassificationRecipe
-from pipeline.cnn.classification_fit import fit_classifier
+from pipeline.cnn.classification import ClassificationRecipe, Module
+from pipeline.cnn.classification_fit import Loaders, fit_classifier, quiet_trainer
 from pipeline.cnn.classification_runs import judge
-from pipeline.cnn.classifier import Classifier
+from pipeline.cnn.classifier import Classifier, Design
 from pipeline.cnn.emosynthnet import EmoSynthNet
 from pipeline.cnn.loading import EpochOrder
 from pipeline.cnn.training import DONE
@@ -280,6 +280,25 @@ def test_rare_classes_weigh_more_in_training_and_validation_pictures_count_alike
     trained = fit(replace(TINY, epochs=2), train=rare)
     kept = weighted.loc[weighted["epoch"] == trained.best_epoch, "val_loss"].item()
     assert kept == pytest.approx(judge(trained.classifier, *VALIDATION)[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_validation_loss_does_not_depend_on_how_pictures_are_batched(precision):
+    recipe = replace(TINY, loss="symmetric_cross_entropy", epochs=1, precision=precision)
+    settings, counts = dict(recipe.architecture_settings), tuple(np.bincount(TRAIN[1]).tolist())
+    design = Design(recipe.architecture, settings, recipe.loss, {}, CLASSES, (16, 16, 1), counts)
+
+    def val_loss(size):
+        torch.manual_seed(0)
+        module = Module(design, recipe, None, 1)
+        learnt, judged = (
+            Batches(as_tensor(pictures), torch.as_tensor(labels), count, seed)
+            for (pictures, labels), count, seed in ((TRAIN, 16, 1), (VALIDATION, size, None))
+        )
+        quiet_trainer(recipe, "cpu", []).fit(module, datamodule=Loaders(learnt, judged))
+        return module.val_loss
+
+    assert [val_loss(size) for size in (5, 16)] == pytest.approx([val_loss(48)] * 2, rel=1e-5)
 
 
 def test_batches_go_through_every_picture_once_in_a_new_order_each_round():
