@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.cnn import training
 from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
 from pipeline.cnn.classification import ClassificationRecipe, Module
 from pipeline.cnn.classification_fit import Loaders, fit_classifier, quiet_trainer
@@ -144,6 +145,17 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
     fit(recipe, checkpoints=tmp_path)
     other = fit(recipe, seed=2, checkpoints=tmp_path)
     assert other.history.equals(fit(recipe, seed=2).history)
+
+
+def test_checkpoints_of_other_code_are_not_gone_on_from(tmp_path, monkeypatch):
+    recipe = replace(TINY, epochs=1)
+    fit(recipe, checkpoints=tmp_path)
+    told = []
+    fit(recipe, checkpoints=tmp_path, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [], "the same code"
+    monkeypatch.setattr(training, "source_of", lambda *places: b"edited", raising=False)
+    fit(recipe, checkpoints=tmp_path, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [1]
 
 
 def test_training_leaves_the_global_random_state_alone():
