@@ -38,8 +38,8 @@ class ClassificationRecipe:
     stop_patience
         And until training stops; null goes on to the last epoch.
     balance
-        Whether samples are weighted by the inverse frequency of their class; not with losses that weigh
-        classes by themselves (`class_balanced`, `dwb`), where rare ones would count twice.
+        Whether training samples are weighted by the inverse frequency of their class; not with losses that
+        weigh classes by themselves (`class_balanced`, `dwb`), where rare ones would count twice.
     second_scale_from
         From which share of the epochs on pixels are scaled by 1/512 in place of 1/255; null: never.
     zoom, shear, flip
@@ -94,7 +94,8 @@ class Module(pl.LightningModule):
         self.distortion = Distortion(recipe.zoom, recipe.shear, recipe.flip)
         self.seed = seed
         self.draws = torch.Generator()
-        self.sums: dict[str, list[float]] = {}
+        self.sums = (0.0, 0, 0)
+        self.judged: list[tuple[Tensor, Tensor]] = []
         self.rows: list[Row] = []
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self.plateau: ReduceLROnPlateau | None = None
@@ -109,56 +110,69 @@ class Module(pl.LightningModule):
         """Seed what is random, anew in every epoch: a resumed run goes on alike."""
         torch.manual_seed(derive_seed(self.seed, "dropout", self.current_epoch))
         self.draws.manual_seed(derive_seed(self.seed, "distortion", self.current_epoch))
-        self.sums = {}
+        self.sums, self.judged = (0.0, 0, 0), []
 
     def on_train_epoch_end(self) -> None:
         """Lower the rate where the validation loss does not fall any more."""
         if self.plateau is not None:
             self.plateau.step(self.val_loss)
 
-    def measured(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
-        """The loss of a batch, added to the epoch's sums."""
-        pictures, labels = batch
-        images = pictures.float() * self.recipe.scale(self.current_epoch)
-        if split == "train" and (self.recipe.zoom or self.recipe.shear or self.recipe.flip):
-            images = self.distortion(images, self.draws)
-        output = self.network(images.to(memory_format=torch.channels_last))
-        with torch.autocast(images.device.type, enabled=False):
-            output = output.float()
-            weight = None if self.weights is None else self.weights.to(labels.device)[labels]
-            value: Tensor = self.loss(output, labels, weight)
-        right = (self.loss.prediction(output.detach()) == labels).sum()
-        sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])
-        numbers = (value.item() * len(labels), right.item(), len(labels))
-        self.sums[split] = [total + number for total, number in zip(sums, numbers, strict=True)]
-        return value
+    def output_of(self, images: Tensor) -> Tensor:
+        """What the network puts out for scaled pictures, in float32."""
+        output: Tensor = self.network(images.to(memory_format=torch.channels_last))
+        return output.float()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """A step; a loss that is no number ends the training."""
-        value = self.measured(batch, "train")
+        pictures, labels = batch
+        images = pictures.float() * self.recipe.scale(self.current_epoch)
+        if self.recipe.zoom or self.recipe.shear or self.recipe.flip:
+            images = self.distortion(images, self.draws)
+        output = self.output_of(images)
+        weight = None if self.weights is None else self.weights.to(labels.device)[labels]
+        with torch.autocast(images.device.type, enabled=False):
+            value: Tensor = self.loss(output, labels, weight)
         if not torch.isfinite(value):
             raise UserError(
                 f"the loss {self.recipe.loss} is {value.item()} in epoch {self.current_epoch + 1}, batch "
                 f"{batch_idx + 1}: take a lower learning rate than {self.recipe.lr:g}"
             )
+        total, right, count = self.sums
+        self.sums = (
+            total + value.item() * len(labels),
+            right + self.count_right(output.detach(), labels),
+            count + len(labels),
+        )
         return value
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """The same, measured only."""
-        self.measured(batch, "val")
+        """Keep what the network puts out."""
+        pictures, labels = batch
+        output = self.output_of(pictures.float() * self.recipe.scale(self.current_epoch))
+        self.judged.append((output, labels))
+
+    def count_right(self, output: Tensor, labels: Tensor) -> int:
+        """How many pictures are called what they are."""
+        return int((self.loss.prediction(output) == labels).sum())
 
     def on_validation_epoch_end(self) -> None:
         """Note the epoch; keep its weights if its validation loss is the lowest so far."""
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
-        row: dict[str, float] = {
-            "epoch": self.current_epoch + 1,
-            "lr": optimizer.param_groups[0]["lr"],
-            "scale": self.recipe.scale(self.current_epoch),
-        }
-        for split, (total, right, count) in sorted(self.sums.items()):
-            row |= {f"{split}_loss": total / count, f"{split}_accuracy": right / count}
-        self.sums = {}
-        self.rows.append(row)
+        total, right, count = self.sums
+        # Of all pictures at once: the symmetric cross-entropy of a picture depends on those beside it.
+        output, labels = (torch.cat(parts) for parts in zip(*self.judged, strict=True))
+        self.judged = []
+        self.rows.append(
+            {
+                "epoch": self.current_epoch + 1,
+                "lr": optimizer.param_groups[0]["lr"],
+                "scale": self.recipe.scale(self.current_epoch),
+                "train_loss": total / count,
+                "train_accuracy": right / count,
+                "val_loss": self.loss(output, labels).item(),
+                "val_accuracy": self.count_right(output, labels) / len(labels),
+            }
+        )
         loss = self.val_loss
         self.log("val_loss", loss)
         if self.best is None or loss < self.best[0]:

@@ -1,7 +1,6 @@
 """Training a classifier on pictures in memory; what was interrupted goes on where its last epoch ended."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,17 @@ from torch.utils.data import DataLoader
 from pipeline.cnn.arrays import Batches, Labels, Pictures, as_tensor, class_weights
 from pipeline.cnn.classification import ClassificationRecipe, Module, Row
 from pipeline.cnn.classifier import Classifier, Design
-from pipeline.cnn.training import DONE, Identity, fit, has_stopped, quiet, read_checkpoint, threads, usable
+from pipeline.cnn.training import (
+    DONE,
+    Identity,
+    fit,
+    has_stopped,
+    identity_text,
+    quiet,
+    read_checkpoint,
+    threads,
+    usable,
+)
 from pipeline.errors import UserError
 from pipeline.seeds import derive_seed
 
@@ -166,19 +175,20 @@ def identity_of(
     parts: Sequence[tuple[Pictures, Labels]],
     accelerator: str,
 ) -> str:
-    """Text that is the same for the same run: settings, pictures, classes, threads."""
+    """Text that is the same for the same run: settings, pictures, classes, threads, code."""
     seen = hashlib.sha256()
     for pictures, labels in parts:
         seen.update(np.ascontiguousarray(pictures).data)
         seen.update(np.ascontiguousarray(labels).data)
-    described = {
-        "design": asdict(design),
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "pictures": seen.hexdigest(),
-        "machine": [torch.get_num_threads(), accelerator],
-    }
-    return json.dumps(described, sort_keys=True)
+    return identity_text(
+        {
+            "design": asdict(design),
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "pictures": seen.hexdigest(),
+            "machine": [torch.get_num_threads(), accelerator],
+        }
+    )
 
 
 def check_labels(module: Module, labels: Tensor, classes: int, split: str) -> None:

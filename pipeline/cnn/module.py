@@ -1,10 +1,11 @@
 """What a step, an epoch and a checkpoint are, for Lightning; the mathematics lies elsewhere."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from pipeline.cnn.criterion import Criterion
@@ -13,6 +14,7 @@ from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import Recipe
 from pipeline.cnn.schedules import Schedule, build_optimizer, build_schedule
 from pipeline.losses.base import stop_unless_finite
+from pipeline.losses.combo import packed
 from pipeline.seeds import derive_seed
 
 HISTORY_KEY, SCHEDULE_KEY = "vec2age_history", "vec2age_schedule"
@@ -43,6 +45,7 @@ class Training(pl.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.history: list[Row] = []
         self._sums: dict[str, Tensor] = {}
+        self._judged: list[tuple[Tensor, Tensor]] = []
         self._schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None
 
@@ -68,7 +71,7 @@ class Training(pl.LightningModule):
         self.network.frozen = self.current_epoch < self.recipe.frozen_epochs
         self.network.train()
         torch.manual_seed(derive_seed(self.seed, "noise", self.current_epoch, self.global_rank))
-        self._sums = {}
+        self._sums, self._judged = {}, []
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The loss of a batch; one that is not finite ends the run with a sentence."""
@@ -90,20 +93,23 @@ class Training(pl.LightningModule):
             self._schedule.after_epoch(float(self.history[-1]["val_loss"]))
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Sum losses and absolute errors of a batch."""
-        output = self.network(batch.pixels)
-        count = len(batch.rows)
-        self._add("val_loss", self.criterion(output, batch.targets) * count)
-        self._add("val_mae", (self.criterion.prediction(output) - batch.targets).abs().mean(1).sum())
-        self._add("val_faces", torch.tensor(float(count), device=batch.targets.device))
+        """Keep what the network puts out, in float32."""
+        self._judged.append((packed(self.network(batch.pixels)), batch.targets))
 
     def on_validation_epoch_end(self) -> None:
-        """Means over all validation faces, of all devices, and a row of history."""
+        """Loss and error of all validation faces, of all devices, and a row of history."""
         sums = {
             name: self.trainer.strategy.reduce(value, reduce_op="sum") for name, value in self._sums.items()
         }
-        faces = sums["val_faces"]
-        means = {name: float(sums[name] / faces) for name in ("val_loss", "val_mae")}
+        # At once: not every loss is a mean over faces, whose value would not depend on how they are batched.
+        output, targets = (
+            self._of_all_devices(torch.cat(parts)) for parts in zip(*self._judged, strict=True)
+        )
+        self._judged = []
+        means = {
+            "val_loss": float(self.criterion(output, targets)),
+            "val_mae": float((self.criterion.prediction(output) - targets).abs().mean()),
+        }
         where = f"epoch {self.current_epoch + 1}, on validation faces"
         stop_unless_finite(torch.tensor(means["val_loss"]), self.criterion.loss, where)
         self.history.append(
@@ -115,7 +121,7 @@ class Training(pl.LightningModule):
                 **means,
             }
         )
-        # Already summed over devices.
+        # Already of all devices.
         self.log_dict(means, rank_zero_only=False, sync_dist=False, prog_bar=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -130,3 +136,13 @@ class Training(pl.LightningModule):
 
     def _add(self, name: str, value: Tensor) -> None:
         self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def _of_all_devices(self, rows: Tensor) -> Tensor:
+        """The rows of every device, of which some may have one less than others."""
+        if self.trainer.world_size == 1:
+            return rows
+        counts = cast(Tensor, self.all_gather(torch.tensor(len(rows), device=rows.device)))
+        missing = int(counts.max()) - len(rows)
+        padding = [0, 0] * (rows.ndim - 1) + [0, missing]
+        gathered = cast(Tensor, self.all_gather(functional.pad(rows, padding)))
+        return torch.cat([some[:count] for some, count in zip(gathered, counts.tolist(), strict=True)])

@@ -1,7 +1,6 @@
 """A run: networks of one loss and one backbone, one for each seed."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from pipeline.cnn.predicting import predict
 from pipeline.cnn.recipe import Machine
 from pipeline.cnn.run_tables import Diverged, Ended, Judged, history_table, prediction_table, score_table
 from pipeline.cnn.saved import Architecture, write_network
+from pipeline.cnn.training import identity_text
 from pipeline.errors import UserError
 from pipeline.losses.base import DivergedError
 from pipeline.progress import bar
@@ -183,19 +183,20 @@ def train_member(
 def identity_of(
     plan: Plan, network: FaceNetwork, faces: Labelled, pixels: Pixels, seed: int, machine: Machine
 ) -> str:
-    """Text that is the same for the same run: settings, faces, pictures, precision, threads."""
+    """Text that is the same for the same run: settings, faces, pictures, precision, threads, code."""
     people = hashlib.sha256("\n".join(faces.face_ids).encode())
     people.update("\n".join(faces.split).encode())
     people.update(faces.targets.numpy().tobytes() + faces.weights.numpy().tobytes())
-    described = {
-        **{key: value for key, value in asdict(plan).items() if key != "within"},
-        "precision": lightning_precision(plan.recipe.precision, network),
-        "faces": people.hexdigest(),
-        "pixels": pixels.path.name,
-        "seed": seed,
-        "machine": [machine.threads, machine.devices, machine.accelerator],
-    }
-    return json.dumps(described, sort_keys=True)
+    return identity_text(
+        {
+            **{key: value for key, value in asdict(plan).items() if key != "within"},
+            "precision": lightning_precision(plan.recipe.precision, network),
+            "faces": people.hexdigest(),
+            "pixels": pixels.path.name,
+            "seed": seed,
+            "machine": [machine.threads, machine.devices, machine.accelerator],
+        }
+    )
 
 
 @torch.no_grad()

@@ -1,10 +1,12 @@
 """What all trainings by Lightning share: checkpoints that belong to one run, threads, and silence."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,28 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline.errors import UserError
 from pipeline.losses.base import DivergedError
+from pipeline.sources import source_of
 from pipeline.tables import UNREADABLE
 
 IDENTITY_KEY = "vec2age_identity"
 LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
+CODE = (
+    "cnn",
+    "dlib_format",
+    "encoders",
+    "faces",
+    "installed",
+    "losses",
+    "metrics",
+    "rejects",
+    "seeds",
+    "tables",
+)
+"""The packages and modules that decide what a training gives; a test keeps the list."""
 
 
 class Identity(Callback):
-    """What a checkpoint belongs to: it is of no use to a run of other settings or faces."""
+    """What a checkpoint belongs to: it is of no use to a run of other settings, faces or code."""
 
     def __init__(self, identity: str) -> None:
         self.identity = identity
@@ -30,6 +46,12 @@ class Identity(Callback):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Write it."""
         checkpoint[IDENTITY_KEY] = self.identity
+
+
+def identity_text(described: Mapping[str, Any]) -> str:
+    """Text that is the same for the same run: what describes it, and the code that trains."""
+    code = hashlib.sha256(source_of(*CODE)).hexdigest()
+    return json.dumps({**described, "code": code}, sort_keys=True)
 
 
 def usable(checkpoints: Path, identity: str) -> Path | None:

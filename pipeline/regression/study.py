@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.resources
 import json
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from pipeline.regression.sampling import BySlot
 from pipeline.regression.space import Space
 from pipeline.regression.study_queue import Queue
 from pipeline.regression.trials import Verdict, train_candidates
+from pipeline.sources import source_of
 from pipeline.tables import first_line
 
 END, MEMBERS, EPOCHS = "end", "members", "epochs"
@@ -128,8 +128,7 @@ class Plan:
         digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode())
         for array in vars(material).values():
             digest.update(b"none" if array is None else array.tobytes())
-        for module in self.code():
-            digest.update(importlib.resources.files("pipeline").joinpath(f"{module}.py").read_bytes())
+        digest.update(source_of(*self.code()))
         return f"vec2age-{digest.hexdigest()[:16]}"
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.cnn import training
 from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
-from pipeline.cnn.classification import ClassificationRecipe
-from pipeline.cnn.classification_fit import fit_classifier
-from pipeline.cnn.classifier import Classifier
+from pipeline.cnn.classification import ClassificationRecipe, Module
+from pipeline.cnn.classification_fit import Loaders, fit_classifier, quiet_trainer
+from pipeline.cnn.classification_runs import judge
+from pipeline.cnn.classifier import Classifier, Design
 from pipeline.cnn.emosynthnet import EmoSynthNet
 from pipeline.cnn.loading import EpochOrder
 from pipeline.cnn.training import DONE
@@ -145,6 +147,17 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
     assert other.history.equals(fit(recipe, seed=2).history)
 
 
+def test_checkpoints_of_other_code_are_not_gone_on_from(tmp_path, monkeypatch):
+    recipe = replace(TINY, epochs=1)
+    fit(recipe, checkpoints=tmp_path)
+    told = []
+    fit(recipe, checkpoints=tmp_path, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [], "the same code"
+    monkeypatch.setattr(training, "source_of", lambda *places: b"edited", raising=False)
+    fit(recipe, checkpoints=tmp_path, on_epoch=lambda row: told.append(row["epoch"]))
+    assert told == [1]
+
+
 def test_training_leaves_the_global_random_state_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -267,6 +280,37 @@ def test_a_loss_that_weighs_classes_by_itself_is_not_balanced_again(loss, same):
         for balance in (True, False)
     ]
     assert histories[0].equals(histories[1]) == same
+
+
+def test_rare_classes_weigh_more_in_training_and_validation_pictures_count_alike():
+    rows = np.flatnonzero((TRAIN[1] < 2) | (np.arange(96) % 6 == 0))  # "none" is rare
+    rare = (TRAIN[0][rows], TRAIN[1][rows])
+    weighted, plain = (
+        fit(replace(TINY, balance=balance, epochs=2), train=rare).history for balance in (True, False)
+    )
+    assert weighted["train_loss"][0] != plain["train_loss"][0]
+    trained = fit(replace(TINY, epochs=2), train=rare)
+    kept = weighted.loc[weighted["epoch"] == trained.best_epoch, "val_loss"].item()
+    assert kept == pytest.approx(judge(trained.classifier, *VALIDATION)[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_validation_loss_does_not_depend_on_how_pictures_are_batched(precision):
+    recipe = replace(TINY, loss="symmetric_cross_entropy", epochs=1, precision=precision)
+    settings, counts = dict(recipe.architecture_settings), tuple(np.bincount(TRAIN[1]).tolist())
+    design = Design(recipe.architecture, settings, recipe.loss, {}, CLASSES, (16, 16, 1), counts)
+
+    def val_loss(size):
+        torch.manual_seed(0)
+        module = Module(design, recipe, None, 1)
+        learnt, judged = (
+            Batches(as_tensor(pictures), torch.as_tensor(labels), count, seed)
+            for (pictures, labels), count, seed in ((TRAIN, 16, 1), (VALIDATION, size, None))
+        )
+        quiet_trainer(recipe, "cpu", []).fit(module, datamodule=Loaders(learnt, judged))
+        return module.val_loss
+
+    assert [val_loss(size) for size in (5, 16)] == pytest.approx([val_loss(48)] * 2, rel=1e-5)
 
 
 def test_batches_go_through_every_picture_once_in_a_new_order_each_round():

@@ -1,5 +1,6 @@
 """Training: it learns, resumes to the same bytes, and stops where a loss is no number."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline import losses
 from pipeline.cnn.augmentation import Augmentation
 from pipeline.cnn.criterion import Criterion
 from pipeline.cnn.fit import Fitted, Material, fit_network
-from pipeline.cnn.heads import ValueHead
+from pipeline.cnn.heads import ComboHead, DistributionHead, ValueHead
 from pipeline.cnn.loading import Faces
 from pipeline.cnn.module import Row
 from pipeline.cnn.network import FaceNetwork
@@ -256,6 +257,43 @@ def test_weighted_faces_count_by_their_weight(tmp_path: Path) -> None:
 
     assert error(1e-3, "a") < 6
     assert error(1.0, "b") > 9
+
+
+@pytest.mark.parametrize(
+    ("loss", "head"),
+    [
+        ("corn", DistributionHead(8, 99)),
+        ("symmetric_cross_entropy", DistributionHead(8, 100)),
+        ("combo", ComboHead(8, 100)),
+    ],
+    ids=["corn", "symmetric_cross_entropy", "combo"],
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_validation_loss_does_not_depend_on_the_batch_size(
+    tmp_path: Path, loss: str, head: nn.Module, precision: str
+) -> None:
+    settings = {"labels": 100} if loss in ("corn", "combo") else {}
+    criterion = Criterion(losses.build(loss, **settings))
+    torch.manual_seed(0)
+    start = FaceNetwork(Tiny(), head)  # type: ignore[arg-type]
+    recipe = replace(RECIPE, epochs=1, frozen_epochs=1, lr=1e-12, precision=precision)
+
+    def measured(size: int, devices: int = 1) -> tuple[float, float]:
+        fitted = trained(
+            tmp_path / f"{size}-{devices}",
+            replace(recipe, batch_size=size),
+            network=deepcopy(start),
+            criterion=criterion,
+            machine=replace(ALONE, devices=devices),
+            material=replace(MATERIAL, validation=faces(21, 2)),
+        )
+        return float(fitted.history[0]["val_loss"]), float(fitted.history[0]["val_mae"])
+
+    expected = measured(5)
+    for size in (8, 70):
+        assert measured(size) == pytest.approx(expected, rel=1e-5)
+    if loss == "corn" and precision == "float32":
+        assert measured(10, devices=2) == pytest.approx(expected, rel=1e-5), "one device has one face less"
 
 
 def test_two_devices_share_the_work(tmp_path: Path) -> None:

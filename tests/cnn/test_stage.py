@@ -19,7 +19,7 @@ import torch
 from ruamel.yaml import YAML
 
 from pipeline import params
-from pipeline.cnn import runs
+from pipeline.cnn import fit, runs, training
 from pipeline.cnn.pixels import Pixels
 from pipeline.cnn.saved import read_network
 from pipeline.errors import UserError
@@ -149,6 +149,46 @@ def test_a_killed_run_goes_on_to_the_same_bytes(project: Any, tmp_path: Path) ->
     assert not (folder() / "scores.parquet").exists()
     run(**changes)
     assert hashes() == expected
+
+
+@pytest.mark.parametrize(("edited", "trained"), [(False, 1), (True, 2)], ids=["same code", "other code"])
+def test_a_network_that_was_done_before_an_interruption_is_kept_unless_code_was_edited(
+    project: Any, monkeypatch: pytest.MonkeyPatch, edited: bool, trained: int
+) -> None:
+    changes = {"finetune__recipe__epochs": 1}
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "predict", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(**changes)
+    if edited:
+        monkeypatch.setattr(training, "source_of", lambda *places: b"edited", raising=False)
+    trainings, train = [], fit.train
+
+    def counted(*arguments: Any) -> None:
+        trainings.append(arguments)
+        train(*arguments)
+
+    monkeypatch.setattr(fit, "train", counted)
+    run(**changes)
+    assert len(trainings) == trained
+
+
+def stopped(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_code_that_a_run_belongs_to_is_all_that_it_trains_with() -> None:
+    import grimp
+
+    graph = grimp.build_graph("pipeline", cache_dir=None)
+    for after in ("pipeline.cnn.predicting", "pipeline.cnn.run_tables"):
+        graph.remove_module(after)
+    words = {"pipeline.errors", "pipeline.progress", "pipeline.registry", "pipeline.sources"}
+    used = set[str]()
+    for module in ("pipeline.cnn.runs", "pipeline.cnn.classification_fit"):
+        used |= {module, *graph.find_upstream_modules(module)} - words
+    places = {f"pipeline.{place}" for place in training.CODE}
+    assert {".".join(module.split(".")[:2]) for module in used} == places
 
 
 def test_a_variant_is_a_loss_with_settings_and_changes_of_its_own(project: Any) -> None:
