@@ -219,7 +219,7 @@ def bias(
         spread = np.array([errors[texts == name].std(ddof=1) for name in found.groups]) / np.sqrt(found.faces)
         draws = rng.standard_t(found.faces - 1, (resamples, len(found.groups))) * spread
     else:
-        codes = pd.Categorical(texts, categories=list(found.groups)).codes.astype(np.int64)
+        codes = pd.Index(found.groups).get_indexer(pd.Index(texts)).astype(np.int64)
         draws = drawn_means(errors, codes, subjects, resamples, rng)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(mean_difference(found.mae + draws), [tail, 100 - tail])
