@@ -27,6 +27,8 @@ from pipeline.errors import UserError
 
 ROW_GROUP_ROWS = 8192
 PRODUCER_KEY = b"vec2age"
+SUBJECT = "subject"
+"""The column that says whom a face shows, null where unknown, absent where all are. It is no group column."""
 # What torch's reader is known to raise on files that are damaged or of another kind.
 UNREADABLE = (
     *(pickle.UnpicklingError, BadZipFile, struct.error, OSError, EOFError, RuntimeError, ValueError),

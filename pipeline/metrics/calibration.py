@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from pipeline.metrics.clusters import effective_faces, wilson
 from pipeline.metrics.distributions import CONFIDENCE, Estimate
 
 FloatArray = NDArray[np.float64]
@@ -35,6 +36,8 @@ class Judged:
         (N,) of the whole predicted distribution.
     under
         (N,) the probability of being under the threshold; None where no threshold is asked for.
+    subjects
+        (N,) whom each face shows, as a number; None where nobody knows.
     """
 
     method: str
@@ -47,6 +50,7 @@ class Judged:
     crps: FloatArray
     pit: FloatArray
     under: FloatArray | None
+    subjects: NDArray[np.int64] | None = None
 
 
 STEPS = 200
@@ -108,6 +112,33 @@ def share_interval(part: int, whole: int, confidence: float = CONFIDENCE) -> Est
     return Estimate(part / whole, float(bounds.low), float(bounds.high))
 
 
+def share_of(held: ArrayLike, subjects: ArrayLike | None = None, confidence: float = CONFIDENCE) -> Estimate:
+    """The share of faces that hold, with Wilson's interval, NaN where there is none.
+
+    Where it is known whom faces show, the interval is that of the effective number of faces: their number by
+    the design effect of the cluster-robust variance, as Korn and Graubard do. See `effective_faces`.
+
+    Parameters
+    ----------
+    held
+        (N,), yes or no.
+    subjects
+        (N,), None where unknown.
+
+    Examples
+    --------
+    >>> [round(number, 3) for number in share_of([True, True, True, False])]
+    [0.75, 0.301, 0.954]
+    >>> [round(number, 3) for number in share_of([True, True, True, False], ["a", "a", "b", "b"])]
+    [0.75, 0.035, 0.996]
+    """
+    some = np.asarray(held, dtype=bool)
+    if subjects is None or not some.size:
+        return share_interval(int(some.sum()), some.size, confidence)
+    share = float(some.mean())
+    return Estimate(share, *wilson(share, effective_faces(some, subjects, confidence), confidence))
+
+
 class Coverage(NamedTuple):
     """How often intervals hold, with Wilson's interval, and how wide they are on average."""
 
@@ -116,13 +147,17 @@ class Coverage(NamedTuple):
     faces: int
 
 
-def coverage(lower: ArrayLike, upper: ArrayLike, target: ArrayLike) -> Coverage:
+def coverage(
+    lower: ArrayLike, upper: ArrayLike, target: ArrayLike, subjects: ArrayLike | None = None
+) -> Coverage:
     """Coverage and mean width of one interval a face; bounds count as inside.
 
     Parameters
     ----------
     lower, upper, target
         (N,).
+    subjects
+        (N,), for the share's interval: see `share_of`.
 
     Examples
     --------
@@ -133,7 +168,7 @@ def coverage(lower: ArrayLike, upper: ArrayLike, target: ArrayLike) -> Coverage:
     low, high, wanted = aligned(lower, upper, target)
     held = (low <= wanted) & (wanted <= high)
     width = float((high - low).mean()) if wanted.size else np.nan
-    return Coverage(share_interval(int(held.sum()), wanted.size), width, wanted.size)
+    return Coverage(share_of(held, subjects), width, wanted.size)
 
 
 def winkler(lower: ArrayLike, upper: ArrayLike, target: ArrayLike, level: float) -> float:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from pipeline.metrics.clusters import standard_error
+
 FloatArray = NDArray[np.float64]
 Statistic = Callable[..., Any]
 
@@ -126,15 +128,28 @@ def estimate(
     return Estimate(point, float(interval.low), float(interval.high))
 
 
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+def mean_interval(
+    values: ArrayLike, subjects: ArrayLike | None = None, *, confidence: float = CONFIDENCE
+) -> Estimate:
     """The mean of many values, such as one error a face, with Student's interval.
 
-    Says how far the mean would move with other faces; over seeds, of which there are few, use `estimate`.
+    Says how far the mean would move with other faces or, where it is known whom they show, with other
+    subjects; over seeds, of which there are few, use `estimate`.
+
+    Parameters
+    ----------
+    values
+        (N,), NaN where there is none.
+    subjects
+        (N,), whom each face shows, None where unknown: then the variance is cluster-robust, with one degree
+        of freedom fewer than there are subjects. See `standard_error`.
 
     Examples
     --------
     >>> [round(number, 3) for number in mean_interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484]
+    >>> [round(number, 3) for number in mean_interval([1.0, 2.0, 3.0], ["ann", "ann", "bob"])]
+    [2.0, -6.471, 10.471]
     """
     sample = kept(values)
     if sample.size == 0:
@@ -142,7 +157,12 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate
     mean = float(sample.mean())
     if sample.size == 1:
         return Estimate(mean, np.nan, np.nan)
-    half = float(stats.t.ppf((1 + confidence) / 2, sample.size - 1) * stats.sem(sample))
+    if subjects is None:
+        error, count = stats.sem(sample), sample.size
+    else:
+        owners = np.asarray(subjects)[np.isfinite(scored(values))]
+        error, count = standard_error(sample, owners)
+    half = float(stats.t.ppf((1 + confidence) / 2, count - 1) * error)
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import mean_absolute_error
 from sklearn.utils.class_weight import compute_sample_weight
 
+from pipeline.metrics.clusters import drawn_means
 from pipeline.metrics.distributions import CONFIDENCE, RESAMPLES, mean_interval
 from pipeline.metrics.errors import FloatArray, checked
 
@@ -24,8 +25,8 @@ UNKNOWN = "unknown"
 class GroupErrors(NamedTuple):
     """The error of each group: names, numbers of faces, mean absolute errors with their intervals, (K,) each.
 
-    Intervals are Student's over faces, NaN for a single face. Faces of unknown group come last, as `unknown`,
-    or `(unknown)` where a group has that name.
+    Intervals are Student's over subjects where they are known, else over faces; NaN for a single one. Faces
+    of unknown group come last, as `unknown`, or `(unknown)` where a group has that name.
     """
 
     groups: tuple[str, ...]
@@ -97,7 +98,9 @@ def name_of_unknown(known: Sequence[str]) -> str:
     return name
 
 
-def group_errors(prediction: ArrayLike, target: ArrayLike, groups: Any) -> GroupErrors:
+def group_errors(
+    prediction: ArrayLike, target: ArrayLike, groups: Any, subjects: ArrayLike | None = None
+) -> GroupErrors:
     """The mean absolute error of one model in each group.
 
     Parameters
@@ -106,6 +109,8 @@ def group_errors(prediction: ArrayLike, target: ArrayLike, groups: Any) -> Group
         (N,), in one unit, finite.
     groups
         (N,) names, None where unknown.
+    subjects
+        (N,), for the intervals: see `mean_interval`.
 
     Examples
     --------
@@ -132,7 +137,11 @@ def group_errors(prediction: ArrayLike, target: ArrayLike, groups: Any) -> Group
     measures = {"mae": mean_absolute_error, "faces": count}
     frame = MetricFrame(metrics=measures, y_true=wanted, y_pred=predicted, sensitive_features=codes).by_group
     errors = np.abs(predicted - wanted)
-    intervals = [mean_interval(errors[codes == code]) for code in order]
+    owners = None if subjects is None else np.asarray(subjects)
+    intervals = [
+        mean_interval(errors[here], None if owners is None else owners[here])
+        for here in (codes == code for code in order)
+    ]
     return GroupErrors(
         tuple(names),
         frame["faces"].loc[order].to_numpy(dtype=np.int64),
@@ -190,13 +199,20 @@ def known_errors(prediction: FloatArray, target: FloatArray, groups: Any) -> Gro
 
 
 def bias(
-    prediction: ArrayLike, target: ArrayLike, groups: Any, *, seed: int = 0, resamples: int = RESAMPLES
+    prediction: ArrayLike,
+    target: ArrayLike,
+    groups: Any,
+    *,
+    subjects: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Bias:
-    """The bias score of one model with its interval over faces, and the score that chance would give.
+    """The bias score of one model with its interval, and the score that chance would give.
 
     Both are found by drawing each group's mean error anew from Student's distribution around it (for
     `chance`, around the same number), `resamples` times. A score is a mean of absolute values, so that noise
     only ever raises it, and its interval too: read it beside `chance`. NaN where a group has a single face.
+    Where `subjects` (N,) are known, means are drawn as other subjects would move them: see `drawn_means`.
 
     Examples
     --------
@@ -213,9 +229,13 @@ def bias(
         return Bias(len(found.groups), score, np.nan, np.nan, np.nan, np.full(resamples, np.nan))
     codes, _ = coded(groups, wanted.size)
     errors = np.abs(predicted - wanted)
-    deviations = [errors[codes == code].std(ddof=1) for code in range(len(found.groups))]
-    spread = np.array(deviations) / np.sqrt(found.faces)
-    draws = np.random.default_rng(seed).standard_t(found.faces - 1, (resamples, len(found.groups))) * spread
+    rng = np.random.default_rng(seed)
+    if subjects is None:
+        deviations = [errors[codes == code].std(ddof=1) for code in range(len(found.groups))]
+        spread = np.array(deviations) / np.sqrt(found.faces)
+        draws = rng.standard_t(found.faces - 1, (resamples, len(found.groups))) * spread
+    else:
+        draws = drawn_means(errors, codes, subjects, resamples, rng)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(mean_difference(found.mae + draws), [tail, 100 - tail])
     equal = mean_difference(draws)

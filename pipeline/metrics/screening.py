@@ -17,7 +17,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from pipeline.metrics.calibration import share_interval
+from pipeline.metrics.calibration import share_of
+from pipeline.metrics.clusters import Integers, numbered
 from pipeline.metrics.distributions import CONFIDENCE, RESAMPLES, Estimate
 
 FloatArray = NDArray[np.float64]
@@ -98,8 +99,12 @@ class Reliable(NamedTuple):
     faces: int
 
 
-def reliability(probability: ArrayLike, truth: ArrayLike, bins: int = 10) -> list[Reliable]:
+def reliability(
+    probability: ArrayLike, truth: ArrayLike, bins: int = 10, subjects: ArrayLike | None = None
+) -> list[Reliable]:
     """Stated probability against observed share, in bins of equal width; empty bins are left out.
+
+    Where `subjects` (N,) are known, the share's interval is over them: see `share_of`.
 
     Not scikit-learn's `calibration_curve`, which gives no counts, without which no interval can be drawn.
 
@@ -110,9 +115,12 @@ def reliability(probability: ArrayLike, truth: ArrayLike, bins: int = 10) -> lis
     """
     p, positive = np.asarray(probability, dtype=np.float64), np.asarray(truth, dtype=bool)
     bin_of = np.clip((p * bins).astype(np.int64), 0, bins - 1)
+    owners = None if subjects is None else numbered(subjects, p.size)
     return [
         Reliable(
-            float(p[here].mean()), share_interval(int(positive[here].sum()), int(here.sum())), int(here.sum())
+            float(p[here].mean()),
+            share_of(positive[here], None if owners is None else owners[here]),
+            int(here.sum()),
         )
         for here in (bin_of == number for number in range(bins))
         if here.any()
@@ -147,6 +155,7 @@ def false_negative_rate(
     truth: ArrayLike,
     rate: float = 0.05,
     *,
+    subjects: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
@@ -154,7 +163,8 @@ def false_negative_rate(
     """The false-negative rate where at most `rate` of the others are called under the threshold.
 
     The cut is taken from these same faces, as on their ROC curve; the interval is a percentile bootstrap
-    in which minors and adults are drawn apart, and the cut is found again in every resample.
+    in which minors and adults are drawn apart, and the cut is found again in every resample. Where it is
+    known whom faces show, whole subjects are drawn instead, of whom one may be both minor and adult.
 
     Parameters
     ----------
@@ -162,6 +172,8 @@ def false_negative_rate(
         (N,): of being under the threshold, and whether the face is.
     rate
         The false-positive rate allowed.
+    subjects
+        (N,), None where unknown.
     seed, resamples, confidence
         Of the bootstrap.
 
@@ -176,6 +188,16 @@ def false_negative_rate(
     point = float(missed(under, over, rate))
     if min(under.size, over.size) < 2:
         return Estimate(point, np.nan, np.nan)
+    if subjects is not None:
+        positive = np.asarray(truth, dtype=bool)
+        owners = numbered(subjects, positive.size)
+        if min(np.unique(owners[positive]).size, np.unique(owners[~positive]).size) < 2:
+            return Estimate(point, np.nan, np.nan)
+        sides = Sides(under, over, owners[positive], owners[~positive])
+        found = resampled(sides, rate, resamples, np.random.default_rng(seed))
+        tail = 100 * (1 - confidence) / 2
+        low, high = np.nanpercentile(found, [tail, 100 - tail])
+        return Estimate(point, float(low), float(high))
     interval = stats.bootstrap(
         (under, over),
         lambda one, other, axis=-1: missed(one, other, rate, axis),
@@ -189,6 +211,38 @@ def false_negative_rate(
     return Estimate(point, float(interval.low), float(interval.high))
 
 
+class Sides(NamedTuple):
+    """Probabilities of faces under the threshold and of the others, and the numbers of their subjects."""
+
+    under: FloatArray
+    over: FloatArray
+    under_owners: Integers
+    over_owners: Integers
+
+
+def resampled(sides: Sides, rate: float, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """`missed` in samples of as many subjects, drawn with replacement, each with all its faces.
+
+    NaN where a sample has faces on one side alone.
+    """
+    count = 1 + int(max(sides.under_owners.max(), sides.over_owners.max()))
+    order = np.argsort(-sides.over, kind="stable")
+    over, over_owners = sides.over[order], sides.over_owners[order]
+    found = []
+    for start in range(0, resamples, BATCH):
+        size = min(BATCH, resamples - start)
+        drawn = rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        above = np.cumsum(times[:, over_owners], axis=1)  # faces drawn down to each, the highest first
+        allowed = np.floor(rate * above[:, -1:] + 1e-9)
+        cut = over[(above > allowed).argmax(axis=1)]
+        weight = times[:, sides.under_owners]
+        lost, whole = (weight * (sides.under <= cut[:, None])).sum(axis=1), weight.sum(axis=1)
+        usable = (whole > 0) & (above[:, -1] > 0)
+        found.append(np.where(usable, lost / np.maximum(whole, 1), np.nan))
+    return np.concatenate(found)
+
+
 class Operating(NamedTuple):
     """What a cut fixed beforehand does on other faces: both error rates with Wilson's intervals."""
 
@@ -197,10 +251,13 @@ class Operating(NamedTuple):
     false_positives: Estimate
 
 
-def at_cut(probability: ArrayLike, truth: ArrayLike, cut: float) -> Operating:
+def at_cut(
+    probability: ArrayLike, truth: ArrayLike, cut: float, subjects: ArrayLike | None = None
+) -> Operating:
     """The error rates when faces with a probability above `cut` are called under the threshold.
 
-    Choose the cut on validation faces (`cut_at`), and this says what it does on test faces.
+    Choose the cut on validation faces (`cut_at`), and this says what it does on test faces. Where `subjects`
+    (N,) are known, intervals are over them: see `share_of`.
 
     Examples
     --------
@@ -209,8 +266,10 @@ def at_cut(probability: ArrayLike, truth: ArrayLike, cut: float) -> Operating:
     (0.5, 0.5)
     """
     under, over = split_by_truth(probability, truth)
+    positive = np.asarray(truth, dtype=bool)
+    owners = None if subjects is None else numbered(subjects, positive.size)
     return Operating(
         float(cut),
-        share_interval(int((under <= cut).sum()), under.size),
-        share_interval(int((over > cut).sum()), over.size),
+        share_of(under <= cut, None if owners is None else owners[positive]),
+        share_of(over > cut, None if owners is None else owners[~positive]),
     )

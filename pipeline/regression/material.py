@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.metrics.groups import AGES, age_bins, balancing_weights
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.setup import build_loss
-from pipeline.tables import rows_of, vectors_of
+from pipeline.tables import SUBJECT, rows_of, vectors_of
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def groups_of(train: pa.Table, augmented: pa.Table, column: str, edges: Sequence
     if column == "target":
         return age_bins(np.concatenate([targets_of(train), targets_of(augmented)]), edges)
     texts = [field.name for field in train.schema if pa.types.is_string(field.type)]
-    known = [name for name in texts if name not in ("face_id", "split")]
+    known = [name for name in texts if name not in ("face_id", "split", SUBJECT)]
     if column not in known:
         listed = ", ".join([*known, "target"])
         raise UserError(f"train.balance.column is {column!r}: the faces can be balanced by {listed}")

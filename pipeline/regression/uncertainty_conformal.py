@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.metrics.calibration import faces_needed
 from pipeline.regression.uncertainty_said import Difficulty, Predicted
 from pipeline.regression.uncertainty_shapes import Bounds, Normal, Scored, Shape, Shifted
+from pipeline.tables import SUBJECT
 
 FloatArray = NDArray[np.float64]
 Texts = NDArray[np.str_]
@@ -223,6 +224,7 @@ class Groups:
             return None
         if self.by == PREDICTION:
             return bands_of(said.mean, self.bands)
-        if self.by not in faces.column_names or pa.types.is_nested(faces.schema.field(self.by).type):
+        known = {field.name for field in faces.schema if not pa.types.is_nested(field.type)} - {SUBJECT}
+        if self.by not in known:
             raise UserError(f"the faces have no group column {self.by!r}: change calibrate.groups")
         return np.array([str(value) for value in faces[self.by].to_pylist()])

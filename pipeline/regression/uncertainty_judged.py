@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.metrics.calibration import Judged, crps_in_blocks
+from pipeline.metrics.clusters import Integers, numbered
 from pipeline.regression.uncertainty_conformal import Calibration, Groups, Texts
 from pipeline.regression.uncertainty_files import load_calibrations, said_of
 from pipeline.regression.uncertainty_said import Predicted
-from pipeline.tables import read_table
+from pipeline.tables import SUBJECT, read_table
 
 FloatArray = NDArray[np.float64]
 
@@ -23,6 +24,7 @@ def judged(
     target: FloatArray,
     threshold: float | None = None,
     groups: Texts | None = None,
+    subjects: Integers | None = None,
 ) -> Judged:
     """One calibration on N faces.
 
@@ -36,6 +38,8 @@ def judged(
         For the probability of being under it.
     groups
         (N,), where groups were calibrated by themselves.
+    subjects
+        (N,) whom each face shows; None where nobody knows.
     """
     lower, upper = calibration.bounds(said, groups)
 
@@ -54,6 +58,7 @@ def judged(
         crps=crps_in_blocks(quantiles, target),
         pit=calibration.cdf(said, target, groups),
         under=None if threshold is None else calibration.cdf(said, threshold, groups),
+        subjects=subjects,
     )
 
 
@@ -64,10 +69,12 @@ def judged_split(
     groups: Groups,
     threshold: float | None,
 ) -> list[Judged]:
-    """Every calibration on the same faces (face_id, target, group columns), which `said` is aligned to."""
+    """Every calibration on the same faces (face_id, target, groups, subject), which `said` is aligned to."""
     target = faces["target"].to_numpy().astype(np.float64)
+    known = SUBJECT in faces.column_names
+    who = numbered(faces[SUBJECT].to_pylist(), faces.num_rows) if known else None
     return [
-        judged(one, said[one.method], target, threshold, groups.of(said[one.method], faces))
+        judged(one, said[one.method], target, threshold, groups.of(said[one.method], faces), who)
         for one in calibrations
     ]
 

@@ -130,10 +130,11 @@ def contenders(results: Results) -> Iterator[Contender]:
 
 
 def contender_rows(results: Results, settings: Settings) -> list[dict[str, Any]]:
-    """One row a contender: validation error, test metrics, and the intervals over faces of its test error.
+    """One row a contender: validation error, test metrics, and the intervals of its test error.
 
-    `behind` is by how much its test error exceeds that of the contender which is best on validation, face
-    by face on the same faces, between `behind_low` and `behind_high`; test-chosen models are never best.
+    Intervals are over subjects where they are known, and over faces where not. `behind` is by how much its
+    test error exceeds that of the contender which is best on validation, face by face on the same faces,
+    between `behind_low` and `behind_high`; test-chosen models are never best.
     """
     validation, test = results.rows("validation"), results.rows("test")
     known = list(contenders(results))
@@ -144,10 +145,10 @@ def contender_rows(results: Results, settings: Settings) -> list[dict[str, Any]]
     errors = np.abs(predictions - results.target("test"))
     found = quality(predictions, results.target("test"), settings)
     best = int(np.argmin(val_mae))  # never one chosen on test: that chosen on validation is before it
-    rows = []
+    rows, subjects = [], results.subjects("test")
     for position, contender in enumerate(known):
-        _, low, high = mean_interval(errors[position])
-        behind, behind_low, behind_high = mean_interval(errors[position] - errors[best])
+        _, low, high = mean_interval(errors[position], subjects)
+        behind, behind_low, behind_high = mean_interval(errors[position] - errors[best], subjects)
         rows.append(
             {
                 "kind": contender.kind,
@@ -176,10 +177,10 @@ def difference_rows(results: Results) -> Iterator[dict[str, Any]]:
     Face by face on the same test faces, so that the interval is that of the difference itself: two errors
     whose own intervals overlap may well differ.
     """
-    test, target = results.rows("test"), results.target("test")
+    test, target, subjects = results.rows("test"), results.target("test"), results.subjects("test")
     errors = {one.title: np.abs(one.prediction[test] - target) for one in contenders(results)}
     for first, second in permutations(errors, 2):
-        difference, low, high = mean_interval(errors[first] - errors[second])
+        difference, low, high = mean_interval(errors[first] - errors[second], subjects)
         yield {"first": first, "second": second, "difference": difference, "low": low, "high": high}
 
 

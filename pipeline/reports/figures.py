@@ -13,7 +13,7 @@ from pipeline.reports.interactive import plotly_json
 from pipeline.reports.page import Picture
 from pipeline.reports.png import png
 from pipeline.reports.results import Results
-from pipeline.reports.settings import policy_title
+from pipeline.reports.settings import OVER, policy_title
 from pipeline.tables import atomic_file
 
 MEASURES = {"mae": ("training", 5), "val_mae": ("validation", 4), "test_mae": ("test", 0)}
@@ -198,7 +198,7 @@ def improvement(evaluation: Evaluation) -> Chart:
 
 
 def contenders(evaluation: Evaluation) -> Chart:
-    """The test error of every way of predicting, with its interval over faces."""
+    """The test error of every way of predicting, with its interval."""
     rows = evaluation.contenders
     unit = evaluation.settings.unit
     kinds = {"baseline": ("baseline", 5), "model": ("network", 0), "ensemble": ("ensemble", 2)}
@@ -216,12 +216,12 @@ def contenders(evaluation: Evaluation) -> Chart:
     return Chart(
         name="contenders",
         title="Every way of predicting, on the same test faces",
-        alt=f"Points with 95% intervals over test faces: the mean absolute error in {unit} of the "
+        alt=f"Points with 95% intervals: the mean absolute error on test faces, in {unit}, of the "
         "baselines, of the networks chosen on validation and on test, and of the ensembles.",
         x=Axis(f"test MAE ({unit})", from_zero=True),
         y=Axis("", categories=tuple(rows["title"])),
         marks=tuple(marks),
-        caption="Intervals say how far the error would move with other test faces of the same kind.",
+        caption=f"Intervals say how far the error would move with other test faces of the same kind, {OVER}.",
     )
 
 
@@ -243,12 +243,12 @@ def group_errors(evaluation: Evaluation) -> Chart:
     return Chart(
         name="group_errors",
         title="Test error by group of faces",
-        alt=f"Points with 95% intervals over test faces: the mean absolute error in {settings.unit} of every "
+        alt=f"Points with 95% intervals: the mean absolute error on test faces, in {settings.unit}, of every "
         f"group, predicted by the {title}.",
         x=Axis(f"test MAE ({settings.unit})", from_zero=True),
         y=Axis("", categories=tuple(names)),
         marks=tuple(marks),
-        caption=f"Predicted by the {title}, the best on validation. A single face has no interval.",
+        caption=f"Predicted by the {title}, the best on validation. A single face or subject has none.",
     )
 
 

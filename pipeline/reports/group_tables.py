@@ -7,10 +7,10 @@ import pandas as pd
 
 from pipeline.reports.evaluation import Evaluation
 from pipeline.reports.groups import TARGET
-from pipeline.reports.settings import Settings
+from pipeline.reports.settings import OVER, Settings
 from pipeline.reports.table import Column, Table
 
-INTERVAL = "from, to: 95% intervals over test faces."
+INTERVAL = f"from, to: 95% intervals {OVER}."
 
 
 def titled(settings: Settings) -> Callable[[str], str]:

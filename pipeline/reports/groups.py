@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import UserError
+from pipeline.metrics.clusters import Integers
 from pipeline.metrics.groups import Bias, age_bins, bias, group_errors, joint_factor
 from pipeline.reports.contenders import Contender, contenders
 from pipeline.reports.results import FACES, FloatArray, Results
 from pipeline.reports.settings import Settings
 from pipeline.seeds import derive_seed
+from pipeline.tables import SUBJECT
 
 # A text column with more values than this is not taken for a group unless it is asked for by name.
 MOST = 20
@@ -29,7 +31,7 @@ def group_columns(results: Results, settings: Settings) -> dict[str, Any]:
         The settings name a column that the faces have not.
     """
     faces = results.faces
-    others = [name for name in map(str, faces) if name not in FACES.names]
+    others = [name for name in map(str, faces) if name not in (*FACES.names, SUBJECT)]
     texts = [name for name in others if pd.api.types.is_string_dtype(faces[name])]
     wanted = settings.groups
     if wanted is None:
@@ -46,19 +48,20 @@ def group_columns(results: Results, settings: Settings) -> dict[str, Any]:
 
 def group_tables(results: Results, settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row for each contender, column and group; and one for each contender and column, its bias score."""
-    test = results.rows("test")
+    test, subjects = results.rows("test"), results.subjects("test")
     columns = {name: column[test] for name, column in group_columns(results, settings).items()}
     rows: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     for contender in contenders(results):
         prediction = contender.prediction[test]
         for name, column in columns.items():
-            rows += error_rows(contender, name, prediction, results.target("test"), column)
+            rows += error_rows(contender, name, prediction, results.target("test"), column, subjects)
         found = {
             name: bias(
                 prediction,
                 results.target("test"),
                 column,
+                subjects=subjects,
                 seed=derive_seed(settings.seed, "bias", contender.title, name),
                 resamples=settings.resamples,
             )
@@ -78,10 +81,15 @@ def names_of(contender: Contender, column: str) -> Mapping[str, Any]:
 
 
 def error_rows(
-    contender: Contender, name: str, prediction: FloatArray, target: FloatArray, column: Any
+    contender: Contender,
+    name: str,
+    prediction: FloatArray,
+    target: FloatArray,
+    column: Any,
+    subjects: Integers | None,
 ) -> list[dict[str, Any]]:
     """The rows of one contender and column."""
-    found = group_errors(prediction, target, column)
+    found = group_errors(prediction, target, column, subjects)
     return [
         {
             **names_of(contender, name),

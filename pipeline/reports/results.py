@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.tables import first_line, open_table, read_table
+from pipeline.metrics.clusters import Integers, numbered
+from pipeline.tables import SUBJECT, first_line, open_table, read_table
 
 FloatArray = NDArray[np.float64]
 
@@ -92,7 +93,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything a report is made from; `faces` has face_id, target, split and any group columns."""
+    """Everything a report is made from; `faces` has face_id, target, split, subject and groups."""
 
     faces: pd.DataFrame
     runs: tuple[Run, ...]
@@ -105,6 +106,13 @@ class Results:
     def target(self, split: str) -> FloatArray:
         """The targets of one split's faces."""
         return self.faces["target"].to_numpy(dtype=np.float64)[self.rows(split)]
+
+    def subjects(self, split: str) -> Integers | None:
+        """Whom one split's faces show, as numbers; None where the data set does not know."""
+        if SUBJECT not in self.faces:
+            return None
+        owners = self.faces[SUBJECT][self.rows(split)]
+        return numbered(owners, len(owners))
 
     @property
     def policies(self) -> tuple[str, ...]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pipeline.metrics.distributions import RESAMPLES
 from pipeline.metrics.groups import AGES
 
+OVER = "over subjects where the data set knows them, over faces where not"
+"""What intervals of errors and shares are over, for notes: not those over seeds."""
+
 
 @dataclass(frozen=True)
 class Settings:

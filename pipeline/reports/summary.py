@@ -221,7 +221,7 @@ def direction(difference: "Mapping[Any, Any] | pd.Series[Any]") -> str:
 def face_by_face(difference: "pd.Series[Any]") -> str:
     """The difference with its interval."""
     bounds = f"{difference['low']:+.2f} to {difference['high']:+.2f}"
-    return f"face by face {difference['difference']:+.2f}, 95% interval over test faces {bounds}"
+    return f"face by face {difference['difference']:+.2f}, 95% interval {bounds}"
 
 
 def groups(evaluation: Evaluation) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.reports import group_tables
 from pipeline.reports.evaluation import MEASURES, TOP, Evaluation
-from pipeline.reports.settings import policy_title
+from pipeline.reports.settings import OVER, policy_title
 from pipeline.reports.table import Column, Table
 
 SPLITS = {"mae": "training MAE", "val_mae": "validation MAE", "test_mae": "test MAE"}
@@ -217,7 +217,7 @@ def contenders(evaluation: Evaluation) -> Table:
         "Baselines, single models and ensembles on the same test faces",
         evaluation.contenders,
         tuple(columns),
-        "from, to: 95% intervals over test faces; those of the difference compare face by face. Shaded: the "
+        f"from, to: 95% intervals {OVER}; those of the difference compare face by face. Shaded: the "
         "best on validation. Optimistic: the test faces took part in the choice.",
         frozenset(np.flatnonzero(evaluation.contenders["best"]).tolist()),
     )

@@ -104,7 +104,7 @@ def middle_level(found: Uncertainty) -> float:
 
 def method_row(one: Judged, settings: Settings) -> dict[str, Any]:
     """Errors, distribution and intervals."""
-    _, low, high = mean_interval(np.abs(one.prediction - one.target))
+    _, low, high = mean_interval(np.abs(one.prediction - one.target), one.subjects)
     row: dict[str, Any] = {
         **names(one),
         "faces": len(one.target),
@@ -114,7 +114,7 @@ def method_row(one: Judged, settings: Settings) -> dict[str, Any]:
         "crps": float(one.crps.mean()),
     }
     for place, level in enumerate(one.levels):
-        found = coverage(one.lower[:, place], one.upper[:, place], one.target)
+        found = coverage(one.lower[:, place], one.upper[:, place], one.target, one.subjects)
         key = percent(level)
         row[f"coverage_{key}"], row[f"low_{key}"], row[f"high_{key}"] = found.share
         row[f"width_{key}"] = found.width
@@ -152,7 +152,8 @@ def group_rows(
             for place, level in enumerate(one.levels):
                 for name in shown:
                     here = labels == name
-                    found = coverage(one.lower[here, place], one.upper[here, place], one.target[here])
+                    who = None if one.subjects is None else one.subjects[here]
+                    found = coverage(one.lower[here, place], one.upper[here, place], one.target[here], who)
                     yield {
                         **names(one),
                         "level": level,

@@ -1,5 +1,6 @@
 """The tables of stated uncertainty."""
 
+from pipeline.reports.settings import OVER
 from pipeline.reports.table import Column, Table
 from pipeline.reports.uncertainty import Uncertainty, middle_level
 from pipeline.reports.uncertainty_names import percent
@@ -60,7 +61,7 @@ def groups(found: Uncertainty) -> Table:
         Column("high", "to", ".3f"),
         Column("width", f"mean width ({found.settings.unit})", ".2f"),
     )
-    note = "from, to: 95% intervals (Wilson). Groups of too few test faces are left out."
+    note = f"from, to: 95% intervals (Wilson), {OVER}. Groups of too few test faces are left out."
     return Table("uncertainty_groups", "Coverage by group", found.groups, columns, note, long=True)
 
 
@@ -102,8 +103,8 @@ def under(found: Uncertainty) -> Table:
         found.methods,
         known,
         f"A false negative is a face under {threshold:g} that is not called so. The first rate takes its "
-        "cut from the test faces themselves, as a ROC curve does, with a bootstrap over faces; the second is "
-        "what somebody gets who chose the cut on validation faces, with Wilson's intervals.",
+        "cut from the test faces themselves, as a ROC curve does, with a bootstrap; the second is what "
+        f"somebody gets who chose the cut on validation faces, with Wilson's intervals. Both are {OVER}.",
     )
 
 

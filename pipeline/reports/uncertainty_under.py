@@ -35,7 +35,9 @@ def under_row(test: Judged, validation: Judged, settings: Settings, rate: float)
     seed = derive_seed(settings.seed, "false negatives", test.method, test.kind)
     areas = ranking(test.under, truth)
     resamples = min(settings.resamples, max(FEWEST, DRAWS // len(truth)))
-    missed = false_negative_rate(test.under, truth, rate, seed=seed, resamples=resamples)
+    missed = false_negative_rate(
+        test.under, truth, rate, subjects=test.subjects, seed=seed, resamples=resamples
+    )
     row = {
         "under": int(truth.sum()),
         "brier": brier(test.under, truth),
@@ -48,7 +50,7 @@ def under_row(test: Judged, validation: Judged, settings: Settings, rate: float)
     _, over = split_by_truth(validation.under, validation.target < threshold)
     if not over.size:
         return row
-    found = at_cut(test.under, truth, float(cut_at(over, rate)))
+    found = at_cut(test.under, truth, float(cut_at(over, rate)), test.subjects)
     return row | {
         "cut": found.cut,
         "cut_fnr": found.false_negatives.point,
@@ -80,7 +82,8 @@ RELIABILITY = ["method", "kind", "title", "stated", "observed", "low", "high", "
 def reliability_rows(asked: Sequence[Judged], settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of `Uncertainty.reliability`."""
     for one in asked:
-        for found in reliability(one.under, one.target < (settings.threshold or 0)):  # type: ignore[arg-type]
+        truth = one.target < (settings.threshold or 0)
+        for found in reliability(one.under, truth, subjects=one.subjects):  # type: ignore[arg-type]
             yield {
                 **names(one),
                 "stated": found.stated,

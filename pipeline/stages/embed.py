@@ -20,6 +20,7 @@ from pipeline.stages.encoding import settled_encoders
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
 from pipeline.tables import (
+    SUBJECT,
     only,
     producer_of,
     read_folder,
@@ -36,7 +37,9 @@ PRODUCER = "vec2age embed"
 def run(params: Params, workers: int) -> Summary:
     """Encode what the store lacks, write embeddings/faces.parquet, look for leaks across splits."""
     splits = read_table(files.SPLITS)
-    faces = only(read_table(files.MANIFEST), splits["face_id"]).drop_columns(["path", "subject", "dataset"])
+    faces = only(read_table(files.MANIFEST), splits["face_id"]).drop_columns(["path", "dataset"])
+    if faces[SUBJECT].null_count == faces.num_rows:  # nobody is known
+        faces = faces.drop_columns([SUBJECT])
     faces = faces.append_column("split", rows_of(splits, faces["face_id"])["split"])
     check_unseen(params, splits)
     ready = ready_vectors()

@@ -11,9 +11,9 @@ from pipeline.regression.uncertainty_judged import read_judged
 from pipeline.reports.settings import Settings
 from pipeline.reports.uncertainty import Uncertainty, measure
 from pipeline.stages import files
-from pipeline.tables import open_table, producer_of, read_table
+from pipeline.tables import SUBJECT, open_table, producer_of, read_table
 
-NOT_GROUPS = ("face_id", "target", "split")
+NOT_GROUPS = ("face_id", "target", "split", SUBJECT)
 
 
 def measured_uncertainty(params: Params, settings: Settings) -> Uncertainty | None:

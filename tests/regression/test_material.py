@@ -50,8 +50,8 @@ def test_targets_are_balanced_in_bins():
 
 
 def test_a_column_that_is_no_group_is_refused_with_those_that_are():
-    table = faces(["f", "m", "f", "m"])
-    for name in ("ethnicity", "split"):
+    table = faces(["f", "m", "f", "m"]).append_column("subject", pa.array(["s", "s", "t", None]))
+    for name in ("ethnicity", "split", "subject"):
         with pytest.raises(UserError, match=f"train.balance.column is '{name}': .* by gender, target"):
             material_of(table, children(table, []), name)
 

@@ -265,7 +265,7 @@ def test_too_few_validation_faces_are_refused_with_how_many_it_takes() -> None:
 
 def test_groups_by_prediction_by_column_and_by_an_unknown_column() -> None:
     said = Predicted(np.array([5.0, 18.0, 40.0]), np.zeros(3))
-    faces = pa.table({"face_id": ["a", "b", "c"], "gender": ["f", None, "m"]})
+    faces = pa.table({"face_id": ["a", "b", "c"], "gender": ["f", None, "m"], "subject": ["s", "s", None]})
     assert Groups().of(said, faces) is None
     named = Groups("prediction", (13, 18)).of(said, faces)
     assert named is not None
@@ -273,10 +273,9 @@ def test_groups_by_prediction_by_column_and_by_an_unknown_column() -> None:
     by_gender = Groups("gender").of(said, faces)
     assert by_gender is not None
     assert by_gender.tolist() == ["f", "None", "m"]
-    with pytest.raises(
-        UserError, match=r"the faces have no group column 'shoe_size': change calibrate\.groups"
-    ):
-        Groups("shoe_size").of(said, faces)
+    for name in ("shoe_size", "subject"):
+        with pytest.raises(UserError, match=f"no group column '{name}': change calibrate.groups"):
+            Groups(name).of(said, faces)
     assert band_names([]) == ["all"]
     assert bands_of(np.array([1.0, 2.0]), []).tolist() == ["all", "all"]
 

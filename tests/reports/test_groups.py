@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.metrics.distributions import mean_interval
 from pipeline.metrics.groups import age_bins, bias_score, fairness_table
 from pipeline.reports import figures, group_tables, page, summary, table, tables
 from pipeline.reports.charts import Intervals
 from pipeline.reports.contenders import contenders
 from pipeline.reports.evaluation import evaluate
 from pipeline.reports.groups import group_columns
+from pipeline.reports.networks.results import group_columns as network_columns
 from pipeline.reports.results import Results
 from pipeline.reports.sections import build_page
 from pipeline.reports.settings import Settings
@@ -164,3 +166,44 @@ def test_the_fairness_table_reads_as_the_reports_tables_8_to_11():
         ("bias by gender", "mean"),
         ("bias by gender", "std"),
     ]
+
+
+def test_subjects_are_no_groups_but_whom_intervals_are_over(grouped, found):
+    test = grouped.rows("test")
+    best = group_tables.best_title(found)
+    prediction = next(one.prediction for one in contenders(grouped) if one.title == best)
+    wrong = np.abs(prediction - grouped.faces["target"])
+    who = pd.Series(wrong.rank().floordiv(20).map("s{:.0f}".format), dtype="str")  # alike within a subject
+    known = dataclasses.replace(grouped, faces=grouped.faces.assign(subject=who.mask(who == "s0")))
+    assert 2 <= known.faces["subject"].nunique() <= 20, "few enough to be taken for groups"
+    assert list(group_columns(known, Settings())) == ["gender", "ethnicity", "target"]
+    with pytest.raises(UserError, match=r"evaluate.groups names 'subject': .* are gender, ethnicity, note"):
+        group_columns(known, Settings(groups=["subject"]))
+    assert network_columns(known.faces, Settings()) == ["gender", "ethnicity"]
+
+    settings = Settings(resamples=200, group_edges=(10, 20))
+    judged = evaluate(known, settings)
+    subjects = known.faces["subject"][test]
+    errors = wrong[test]
+    row = judged.contenders.set_index("title").loc[best]
+    assert (row["low"], row["high"]) == pytest.approx(mean_interval(errors, subjects)[1:])
+    before = found.contenders.set_index("title").loc[best]
+    assert row["high"] - row["low"] > 1.5 * (before["high"] - before["low"])
+    assert row["mae"] == before["mae"]
+    for column, name in (("gender", "female"), ("target", "10-20")):
+        here = np.asarray(group_columns(known, settings)[column][test] == name)
+        rows = judged.groups[(judged.groups["title"] == best) & (judged.groups["column"] == column)]
+        low, high = rows.set_index("group").loc[name, ["low", "high"]]
+        assert (low, high) == pytest.approx(mean_interval(errors[here], subjects[here])[1:])
+    pair = judged.differences.iloc[0]
+    first, second = (
+        next(one.prediction for one in contenders(known) if one.title == pair[key])[test]
+        for key in ("first", "second")
+    )
+    target = known.target("test")
+    behind = np.abs(first - target) - np.abs(second - target)
+    assert (pair["low"], pair["high"]) == pytest.approx(mean_interval(behind, subjects)[1:])
+    scores = judged.biases.set_index(["title", "column"])
+    earlier = found.biases.set_index(["title", "column"])
+    pd.testing.assert_series_equal(scores["bias"], earlier["bias"])
+    assert not np.allclose(scores["chance"], earlier["chance"], rtol=0.05)

@@ -516,6 +516,27 @@ def test_groups_are_measured_as_they_were_calibrated_whatever_params_say_by_now(
     pd.testing.assert_frame_equal(after.methods, before.methods)
 
 
+def test_coverage_and_errors_are_over_subjects_where_they_are_known(copy: Path) -> None:
+    wanted = Settings(resamples=20)
+    before = measured_uncertainty(settings(), wanted)
+    faces = read_table(files.FACES)
+    who = pa.array([f"s{target:g}" for target in faces["target"].to_pylist()])
+    write_table(faces.append_column("subject", who), files.FACES, "vec2age embed", {"encoders": "none"})
+    after = measured_uncertainty(settings(), wanted)
+    assert before is not None
+    assert after is not None
+    assert set(after.groups["grouping"]) == set(before.groups["grouping"]) == {"age", "gender"}
+    found, earlier = after.methods.set_index("title"), before.methods.set_index("title")
+    for name in ("mae", "coverage_90", "fnr", "cut_fnr"):
+        assert found[name].to_list() == earlier[name].to_list()
+    for name in ("mae_low", "mae_high", "low_90", "high_90", "fnr_high", "cut_fnr_low", "cut_fpr_high"):
+        assert not found[name].equals(earlier[name]), name
+    widths = [(one["mae_high"] - one["mae_low"]).mean() for one in (earlier, found)]
+    assert widths[1] > 1.2 * widths[0], "targets far from the mean are predicted worse"
+    assert not after.groups["low"].equals(before.groups["low"])
+    assert not after.reliability["low"].equals(before.reliability["low"])
+
+
 def test_a_bundle_names_the_data_that_its_vectors_were_made_from(copy: Path) -> None:
     made = {"data/manifest.parquet": "0a" * 32, "data/splits.parquet": "0b" * 32}
     write_table(read_table(files.FACES), files.FACES, "vec2age embed", {"sha256": made})

@@ -116,6 +116,15 @@ def test_every_age_gets_its_training_faces_originals_first(inside: Path) -> None
     assert (added.sort_index().to_numpy() == balance.sort_values("bin")["augmented"].to_numpy()).all()
 
 
+def test_faces_and_augmented_pictures_say_whom_they_show(inside: Path) -> None:
+    known = {row["face_id"]: row["subject"] for row in read_table(files.MANIFEST).to_pylist()}
+    faces, augmented = read_table(files.FACES), read_table(files.AUGMENTED)
+    assert None not in known.values()
+    assert faces["subject"].to_pylist() == [known[face] for face in faces["face_id"].to_pylist()]
+    assert augmented.num_rows
+    assert augmented["subject"].to_pylist() == [known[face] for face in augmented["parent_id"].to_pylist()]
+
+
 def test_validation_and_test_faces_are_never_touched(inside: Path) -> None:
     faces, augmented = read_table(files.FACES).to_pandas(), read_table(files.AUGMENTED).to_pandas()
     training = faces[faces["split"] == "train"].set_index("face_id")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
@@ -271,6 +272,26 @@ def test_evaluate_measures_in_the_unit_that_the_report_names(copy: Path) -> None
     assert errors
     assert all(error.endswith(" points") for error in errors)
     assert {"report.target", "report.unit"} <= set(stages()["evaluate"]["params"])
+
+
+def test_a_table_with_subjects_is_evaluated_and_reported_over_them(copy: Path) -> None:
+    table = files.TABLES / "contenders.csv"
+    before = pd.read_csv(table).set_index("title")
+    faces = read_table(files.FACES)
+    # as many subjects as would do for groups, each of one age and its neighbours
+    who = pa.array([f"s{target // 2:g}" for target in faces["target"].to_pylist()])
+    write_table(faces.append_column("subject", who), files.FACES, "vec2age embed", {"encoders": "none"})
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
+    evaluate.run(settings(), 1)
+    after = pd.read_csv(table).set_index("title")
+    assert after["mae"].to_dict() == before["mae"].to_dict()
+    mean = before.index[before.index.str.contains("mean", case=False)][0]
+    widths = [one.loc[mean, "high"] - one.loc[mean, "low"] for one in (before, after)]
+    assert widths[1] > 1.3 * widths[0], "the mean of all errs alike on a subject"
+    assert set(pd.read_csv(files.TABLES / "groups.csv")["column"]) == {"target"}
+    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    report.run(settings(), 1)
+    assert "over subjects" in files.PAGE.read_text(encoding="utf-8")
 
 
 def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.metrics import age_bins
 from pipeline.reports.groups import MOST
 from pipeline.reports.results import columns, read_frame
 from pipeline.reports.settings import Settings
-from pipeline.tables import first_line, producer_of, read_table
+from pipeline.tables import SUBJECT, first_line, producer_of, read_table
 
 TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
 MEASURED = ("epochs", "best_epoch", "val_loss", "mae", "val_mae", "test_mae", "test_rmse", "test_within")
@@ -168,7 +168,7 @@ def check_complete(path: Path, scores: pd.DataFrame, predictions: pd.DataFrame) 
 
 def group_columns(faces: pd.DataFrame, settings: Settings) -> list[str]:
     """The columns whose values are groups of faces: those asked for, or all texts of few values."""
-    own = set(PREDICTIONS.names) | {"spread", BINS}
+    own = set(PREDICTIONS.names) | {"spread", BINS, SUBJECT}
     others = [name for name in map(str, faces) if name not in own]
     texts = [name for name in others if pd.api.types.is_string_dtype(faces[name])]
     if settings.groups is not None:
