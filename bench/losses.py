@@ -24,8 +24,9 @@ import pyarrow as pa
 from pipeline import datasets, losses
 from pipeline.datasets.splits import every_fold, split
 from pipeline.metrics import balancing_weights, cumulative_score, mae, unimodality_rate
+from pipeline.metrics.bias import fairness_table
 from pipeline.metrics.folds import over_folds
-from pipeline.metrics.groups import age_bins, fairness_table
+from pipeline.metrics.groups import age_bins
 from pipeline.metrics.unimodality import PROMINENCE
 from pipeline.regression.fit import fit_stack
 from pipeline.regression.members import Members

@@ -3,6 +3,7 @@
 Everything takes plain arrays and returns numbers; drawing lives in `pipeline.reports`.
 """
 
+from pipeline.metrics.bias import bias_score, fairness_table
 from pipeline.metrics.errors import (
     cumulative_score,
     error_per_target,
@@ -11,7 +12,7 @@ from pipeline.metrics.errors import (
     precision_recall_under,
     rmse,
 )
-from pipeline.metrics.groups import age_bins, balancing_weights, bias_score, fairness_table, group_errors
+from pipeline.metrics.groups import age_bins, balancing_weights, group_errors
 from pipeline.metrics.unimodality import modes, unimodality_rate
 
 __all__ = [

@@ -87,7 +87,7 @@ def biases(evaluation: Evaluation) -> Table:
 
 
 def fairness(frame: pd.DataFrame, unit: str) -> Table:
-    """Tables 8 to 11 of the age-bias report as one, from `metrics.groups.fairness_table`."""
+    """Tables 8 to 11 of the age-bias report as one, from `metrics.bias.fairness_table`."""
     columns = [Column("loss", "loss"), Column("weighting", "weighted by"), Column("models", "models", "d")]
     measured = [name.removesuffix("_std") for name in map(str, frame) if name.endswith("_std")]
     for name in measured:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import UserError
+from pipeline.metrics.bias import Bias, bias, joint_factor
 from pipeline.metrics.clusters import Integers
-from pipeline.metrics.groups import Bias, age_bins, bias, group_errors, joint_factor
+from pipeline.metrics.groups import age_bins, group_errors
 from pipeline.reports.contenders import Contender, contenders
 from pipeline.reports.results import FACES, FloatArray, Results
 from pipeline.reports.settings import Settings

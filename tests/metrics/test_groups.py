@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.metrics import age_bins, balancing_weights, bias_score, fairness_table, group_errors
-from pipeline.metrics.groups import bias, joint_factor
+from pipeline.metrics.bias import bias, joint_factor
 
 N = 600
 RNG = np.random.default_rng(3)

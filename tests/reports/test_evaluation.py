@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from pipeline.errors import UserError
-from pipeline.reports.evaluation import evaluate, policy_rows, pooled_rows
+from pipeline.reports.evaluation import evaluate
+from pipeline.reports.policies import policy_rows, pooled_rows
 from pipeline.reports.results import Results
 from pipeline.reports.settings import Settings
 

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.metrics.bias import bias_score, fairness_table
 from pipeline.metrics.distributions import mean_interval
-from pipeline.metrics.groups import age_bins, bias_score, fairness_table
+from pipeline.metrics.groups import age_bins
 from pipeline.reports import figures, group_tables, page, summary, table, tables
 from pipeline.reports.charts import Intervals
 from pipeline.reports.contenders import contenders
