@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -81,6 +82,34 @@ def test_a_mistake_is_one_sentence_with_key_value_and_what_is_allowed(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize(
+    ("key", "written", "place"),
+    [
+        ("train.adam.lr", lambda value: value, ""),
+        ("evaluate.threshold", lambda value: value, ""),
+        ("ingest.max_target", lambda value: value, ""),
+        ("evaluate.group_edges", lambda value: [20, value], ".1"),
+        ("train.recipe.loss.settings", lambda value: {"beta": value}, ".beta"),
+        ("finetune.starts", lambda value: {"dlib": {"scales": [value]}}, ".dlib.scales.0"),
+        ("finetune.variants", lambda value: {"a": {"changes": {"recipe.lr": value}}}, ".a.changes.recipe.lr"),
+        ("study.space.lr", lambda value: {"low": 0.1, "high": value}, ".high"),
+    ],
+)
+def test_a_number_without_an_end_is_refused_wherever_it_stands(
+    key: str, written: Callable[[float], Any], place: str, value: float
+) -> None:
+    with pytest.raises(UserError) as raised:
+        params.check(changed(key, written(value)), Path("params.yaml"))
+    sentence = f"params.yaml: parameter '{key}{place}' is {value}: input should be a finite number"
+    assert str(raised.value) == sentence
+
+
+def test_a_whole_number_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(UserError, match=r"parameter 'train\.adam\.lr' is 1000"):
+        params.check(changed("train.adam.lr", 10**400), Path("params.yaml"))
+
+
 def test_names_a_missing_parameter() -> None:
     tree = changed("seed", 1)
     del tree["crop"]["size"]
@@ -122,7 +151,7 @@ def test_says_from_where_to_run_when_the_file_is_missing(tmp_path: Path) -> None
         *(("rotation", key, bad) for key in ("max_left", "max_right") for bad in (-1, 7.5, 90)),
         *(("distortion", key, bad) for key in ("grid_width", "grid_height") for bad in (0, 1, 2.5, 33)),
         *(("distortion", "magnitude", bad) for bad in (-1, 0.5, 101)),
-        *(("erasing", "rectangle_area", bad) for bad in (0.05, 1.5, float("nan"))),
+        *(("erasing", "rectangle_area", bad) for bad in (0.05, 1.5)),
     ],
 )
 def test_a_setting_of_an_augmentation_out_of_range_is_named_with_its_range(

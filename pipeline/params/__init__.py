@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
 from pipeline.params.faces import Augment, Crop, Data, Embed, Encoder, Ingest, Split
-from pipeline.params.fields import Section, describe
+from pipeline.params.fields import Section, describe, not_finite
 from pipeline.params.networks import Classify, Finetune
 from pipeline.params.studies import Study, Tracking
 from pipeline.params.training import Calibrate, Evaluate, Export, FindLr, Report, Train
@@ -69,8 +69,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def check(tree: dict[str, Any], source: Path) -> Params:
     """Check a mapping against the models; the first mistake becomes one sentence."""
+    values = plain(tree)
+    # Before the models: they do not look into settings that belong to a loss, a network or a reader.
+    if found := not_finite(values):
+        raise UserError(f"{source}: parameter {found[0]!r} is {found[1]}: input should be a finite number")
     try:
-        return Params.model_validate(plain(tree))
+        return Params.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{source}: {describe(error.errors(include_url=False)[0], Params)}") from None
 

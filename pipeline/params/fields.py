@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, get_args
@@ -46,9 +47,9 @@ Edges = Annotated[list[float], AfterValidator(checked_edges)]
 
 
 class Section(BaseModel):
-    """A part of params.yaml: immutable, no unknown keys, no silent conversion of types."""
+    """A part of params.yaml: immutable, no unknown keys, no silent conversion of types, no endless number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @contextlib.contextmanager
@@ -74,6 +75,21 @@ def checked_loss(value: str) -> str:
 
 ReaderName = Annotated[str, AfterValidator(checked_reader)]
 LossName = Annotated[str, AfterValidator(checked_loss)]
+
+
+def not_finite(tree: Any, *location: str | int) -> tuple[str, float] | None:
+    """The first number below a part of a tree that is infinite or NaN, with its key.
+
+    Examples
+    --------
+    >>> not_finite({"settings": {"scales": [1.0, float("inf")]}})
+    ('settings.scales.1', inf)
+    """
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return ".".join(map(str, location)), tree
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    found = (not_finite(value, *location, key) for key, value in inner)
+    return next((one for one in found if one is not None), None)
 
 
 def describe(problem: Any, root: type[BaseModel]) -> str:
