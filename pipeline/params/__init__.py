@@ -6,9 +6,9 @@ sentence that names the key, the value and what is allowed.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -43,6 +43,16 @@ class Params(Section):
     export: Export
     finetune: Finetune
     classify: Classify
+
+    @model_validator(mode="after")
+    def _the_level_of_an_export_is_calibrated(self) -> Self:
+        if self.export.level not in self.calibrate.levels:
+            levels = ", ".join(f"{level:g}" for level in self.calibrate.levels)
+            raise ValueError(
+                f"parameter 'export.level' is {self.export.level:g}: it should be one of calibrate.levels "
+                f"({levels})"
+            )
+        return self
 
 
 def load(path: Path = PARAMS) -> Params:

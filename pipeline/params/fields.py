@@ -46,6 +46,17 @@ def checked_edges(value: list[float]) -> list[float]:
 Edges = Annotated[list[float], AfterValidator(checked_edges)]
 
 
+def checked_different(value: list[str]) -> list[str]:
+    """Names, each of them once."""
+    twice = next((name for name in value if value.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{value} names {twice!r} more than once: name each once")
+    return value
+
+
+Different = AfterValidator(checked_different)
+
+
 class Section(BaseModel):
     """A part of params.yaml: immutable, no unknown keys, no silent conversion of types, no endless number."""
 
@@ -106,7 +117,7 @@ def describe(problem: Any, root: type[BaseModel]) -> str:
         return f"parameter {key!r} is missing: see the comments in params.yaml or run vec2age use"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return f"parameter {key!r}: {message}"
+        return f"parameter {key!r}: {message}" if key else message
     return f"parameter {key!r} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
 
 
