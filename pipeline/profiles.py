@@ -7,7 +7,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import CommentToken
 
 from pipeline import params
@@ -16,6 +15,8 @@ from pipeline.tables import atomic_file
 
 REPLACED = ("settings", "variants", "starts", "loss_settings")
 STARTS_FROM = "starts_from"
+LONGEST = 200
+"""Characters of an assignment that a message repeats."""
 
 
 def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PARAMS) -> list[str]:
@@ -133,9 +134,10 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     if not equals or not key.strip():
         raise UserError(f"--set {text!r} is not an assignment: write --set key.in.params=value")
     try:
-        parsed: Any = YAML(typ="safe").load(value) if value.strip() else None
-    except YAMLError as error:
-        raise UserError(f"--set {text!r}: the value is not YAML: {' '.join(str(error).split())}") from None
+        parsed = params.parsed(value, YAML(typ="safe")) if value.strip() else None
+    except params.NotYamlError as error:
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        raise UserError(f"--set {shown!r}: the value is not YAML: {error}") from None
     return key.strip().split("."), parsed
 
 

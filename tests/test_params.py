@@ -144,6 +144,8 @@ def test_names_a_missing_parameter() -> None:
         (b"\xff\xfe", "is not UTF-8 text"),
         (b"- 1\n", "must hold sections"),
         (b"a: 1\na: 2\n", "is not YAML"),
+        (b"[" * 5000, "params.yaml is not YAML: its brackets are nested too deeply to be read$"),
+        (b"a: 2001-99-99\n", "is not YAML: month must be in 1"),
     ],
 )
 def test_refuses_what_is_not_a_mapping_in_yaml(tmp_path: Path, content: bytes, sentence: str) -> None:

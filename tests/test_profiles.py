@@ -145,7 +145,9 @@ def test_a_readers_settings_are_replaced_and_not_mixed(target: Path, tmp_path: P
     assert params.load(target).data.settings == {"table": "labels.csv"}
 
 
-@pytest.mark.parametrize("text", ["crop.margin", "=3", "crop.margin=[1"])
+@pytest.mark.parametrize(
+    "text", ["crop.margin", "=3", "crop.margin=[1", "crop.margin=" + "[" * 5000, "crop.margin=&x [*x]"]
+)
 def test_refuses_what_is_no_assignment(text: str, target: Path, tmp_path: Path) -> None:
     profile = tmp_path / "p.yaml"
     profile.write_text("{}\n")

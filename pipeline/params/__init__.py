@@ -63,17 +63,33 @@ def load(path: Path = PARAMS) -> Params:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, its comments kept for writing it again."""
     try:
-        tree = YAML().load(path.read_text(encoding="utf-8"))
+        tree = parsed(path.read_text(encoding="utf-8"), YAML())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run vec2age from the project's top folder") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: name a YAML file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    except YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except NotYamlError as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} must hold sections such as 'crop:', not {type(tree).__name__}")
+    return tree
+
+
+class NotYamlError(Exception):
+    """Text that cannot be read as YAML; the message says why."""
+
+
+def parsed(text: str, yaml: YAML) -> Any:
+    """What YAML text stands for; `NotYamlError` whatever is wrong with it."""
+    try:
+        tree = yaml.load(text)
+        plain(tree)  # a list that holds itself has no end
+    except RecursionError:
+        raise NotYamlError("its brackets are nested too deeply to be read") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
+        raise NotYamlError(" ".join(str(error).split())) from None
     return tree
 
 
