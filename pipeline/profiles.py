@@ -46,10 +46,12 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     """
     tree = params.read_yaml(target)
     before = flatten(params.plain(tree))
-    for layer in layers(profile):
+    overlays = layers(profile)
+    for layer in overlays:
         merge(tree, layer)
+    parsed = [parse_assignment(text) for text in assignments]
+    check_root(profile, overlays[-1], [".".join(path) for path, _ in parsed])
     # Names first: another one empties settings, in whatever order they are given.
-    parsed = map(parse_assignment, assignments)
     for path, value in sorted(parsed, key=lambda assignment: assignment[0][-1] != "name"):
         assign(tree, path, value)
     params.check(tree, Path(f"{profile} with --set") if assignments else profile)
@@ -81,6 +83,20 @@ def layers(profile: Path) -> list[dict[str, Any]]:
     if not isinstance(base, str):
         raise UserError(f"{profile}: {STARTS_FROM} is {base!r}: name a profile in the same folder")
     return [params.read_yaml(profile.parent / base), overlay]
+
+
+def check_root(profile: Path, overlay: dict[str, Any], assigned: Sequence[str]) -> None:
+    """Refuse `data.root` for a profile that names pictures to classify and no faces.
+
+    Its faces are the sample's: they would be drawn into a folder that was meant to be read.
+    """
+    named = "data" in overlay or "data.name" in assigned
+    classify = overlay.get("classify")
+    if "data.root" in assigned and not named and isinstance(classify, dict) and "images" in classify:
+        raise UserError(
+            f"--set data.root is where faces lie, and {profile} names none, only pictures to classify: "
+            "say where these lie with --set classify.images.root, or name the faces with --set data.name, too"
+        )
 
 
 def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:

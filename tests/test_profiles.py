@@ -129,6 +129,20 @@ def test_what_was_assigned_wrongly_is_not_blamed_on_the_profile(target: Path) ->
         assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize("profile", [path for path in PROFILES if path.stem.startswith("emosynthnet")])
+def test_a_root_of_faces_is_refused_where_a_profile_only_has_pictures_to_classify(
+    profile: Path, target: Path
+) -> None:
+    before = target.read_bytes()
+    with pytest.raises(UserError, match=r"say where these lie with --set classify\.images\.root, or name"):
+        use(profile, ["data.root=elsewhere"], target)
+    assert target.read_bytes() == before
+    use(profile, ["data.root=elsewhere", "data.name=utkface"], target)
+    use(profile, ["classify.images.root=elsewhere"], target)
+    use(PROJECT / "profiles/sample.yaml", ["data.root=elsewhere"], target)
+    assert params.load(target).data.root == "elsewhere"
+
+
 def test_an_invalid_profile_changes_nothing(target: Path, tmp_path: Path) -> None:
     before = target.read_bytes()
     profile = tmp_path / "p.yaml"
