@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.tables import atomic_file
 
 REPLACED = ("settings", "variants", "starts", "loss_settings")
+PROFILES = Path("profiles")
 STARTS_FROM = "starts_from"
 LONGEST = 200
 """Characters of an assignment that a message repeats."""
@@ -76,13 +77,21 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
 
 def layers(profile: Path) -> list[dict[str, Any]]:
     """A profile and, before it, the one that it starts from."""
-    overlay = params.read_yaml(profile)
+    overlay = read_profile(profile)
     base = overlay.pop(STARTS_FROM, None)
     if base is None:
         return [overlay]
     if not isinstance(base, str):
         raise UserError(f"{profile}: {STARTS_FROM} is {base!r}: name a profile in the same folder")
-    return [params.read_yaml(profile.parent / base), overlay]
+    return [read_profile(profile.parent / base), overlay]
+
+
+def read_profile(profile: Path) -> dict[str, Any]:
+    """A profile's mapping; one that does not exist is named with those that do."""
+    if not profile.exists():
+        known = ", ".join(sorted(path.name for path in PROFILES.glob("*.yaml"))) or "no profile"
+        raise UserError(f"{profile} does not exist: {PROFILES}/ holds {known}")
+    return params.read_yaml(profile)
 
 
 def check_root(profile: Path, overlay: dict[str, Any], assigned: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ def test_the_default_is_valid() -> None:
         ("crop.margin", "wide", "parameter 'crop.margin' is 'wide': input should be a valid number"),
         ("crop.margn", 1, "unknown parameter 'crop.margn': did you mean 'crop.margin'?"),
         ("qqq", 1, "unknown parameter 'qqq': allowed are augment, "),
+        ("data.root", None, "parameter 'data.root' is empty: input should be a valid string"),
         ("seed", True, "parameter 'seed' is True: input should be a valid integer"),
         ("seed", 1.5, "parameter 'seed' is 1.5: input should be a valid integer"),
         (
@@ -142,7 +143,10 @@ def test_names_a_missing_parameter() -> None:
     [
         (b"a: [", "is not YAML"),
         (b"\xff\xfe", "is not UTF-8 text"),
-        (b"- 1\n", "must hold sections"),
+        (b"- 1\n", "must hold sections such as 'crop:', and holds a list$"),
+        (b"# nothing\n", "must hold sections such as 'crop:', and is empty$"),
+        (b"crop\n", "must hold sections such as 'crop:', and holds a text$"),
+        (b"3.5\n", "must hold sections such as 'crop:', and holds a single value$"),
         (b"a: 1\na: 2\n", "is not YAML"),
         (b"[" * 5000, "params.yaml is not YAML: its brackets are nested too deeply to be read$"),
         (b"a: 2001-99-99\n", "is not YAML: month must be in 1"),

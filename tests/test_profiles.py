@@ -68,6 +68,19 @@ def test_a_start_that_is_not_there_is_named(target: Path, tmp_path: Path) -> Non
     assert target.read_bytes() == before
 
 
+def test_a_profile_that_is_not_there_is_named_with_those_that_are(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    with pytest.raises(
+        UserError, match=r"^nowhere\.yaml does not exist: profiles/ holds bias-appareal\.yaml, "
+    ):
+        use(Path("nowhere.yaml"), target=target)
+    monkeypatch.chdir(target.parent)
+    with pytest.raises(UserError, match=r"^nowhere\.yaml does not exist: profiles/ holds no profile$"):
+        use(Path("nowhere.yaml"), target=target)
+
+
 def test_keeps_comments_and_the_order_of_keys(target: Path, tmp_path: Path) -> None:
     before = target.read_text().splitlines()
     profile = tmp_path / "p.yaml"

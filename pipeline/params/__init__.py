@@ -20,6 +20,7 @@ from pipeline.params.studies import Study, Tracking
 from pipeline.params.training import Calibrate, Evaluate, Export, FindLr, Report, Train
 
 PARAMS = Path("params.yaml")
+WORDS = {type(None): "is empty", list: "holds a list", str: "holds a text"}
 
 
 class Params(Section):
@@ -73,7 +74,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except NotYamlError as error:
         raise UserError(f"{path} is not YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold sections such as 'crop:', not {type(tree).__name__}")
+        found = WORDS.get(type(plain(tree)), "holds a single value")
+        raise UserError(f"{path} must hold sections such as 'crop:', and {found}")
     return tree
 
 

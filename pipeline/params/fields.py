@@ -118,7 +118,8 @@ def describe(problem: Any, root: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"parameter {key!r}: {message}" if key else message
-    return f"parameter {key!r} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+    given = "empty" if problem["input"] is None else repr(problem["input"])
+    return f"parameter {key!r} is {given}: {message[0].lower()}{message[1:]}"
 
 
 def keys_at(location: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:

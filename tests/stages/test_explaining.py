@@ -230,6 +230,10 @@ def test_vectors_are_laid_out_by_target_group_and_error() -> None:
 def test_classes_of_a_classifier_are_explained() -> None:
     explaining.classes(settings(), "cross_entropy", 3, None)
     explaining.classes(settings(), "am_softmax", 3, "blocks.3")
+    with pytest.raises(UserError, match="no layer 'nope': its parts are blocks, fc"):
+        explaining.classes(settings(), "am_softmax", 3, "nope")
+    with pytest.raises(UserError, match=r"no layer 'blocks\.9': its parts are blocks\.0, blocks\.1, "):
+        explaining.classes(settings(), "am_softmax", 3, "blocks.9")
     table = explained("heat")["classes_am_softmax"]
     assert len(table.frame) == 3
     assert " → " in table.frame["text"][0]
