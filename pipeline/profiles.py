@@ -7,7 +7,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import CommentToken
 
 from pipeline import params
@@ -15,7 +14,10 @@ from pipeline.errors import UserError
 from pipeline.tables import atomic_file
 
 REPLACED = ("settings", "variants", "starts", "loss_settings")
+PROFILES = Path("profiles")
 STARTS_FROM = "starts_from"
+LONGEST = 200
+"""Characters of an assignment that a message repeats."""
 
 
 def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PARAMS) -> list[str]:
@@ -45,10 +47,12 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     """
     tree = params.read_yaml(target)
     before = flatten(params.plain(tree))
-    for layer in layers(profile):
+    overlays = layers(profile)
+    for layer in overlays:
         merge(tree, layer)
+    parsed = [parse_assignment(text) for text in assignments]
+    check_root(profile, overlays[-1], [".".join(path) for path, _ in parsed])
     # Names first: another one empties settings, in whatever order they are given.
-    parsed = map(parse_assignment, assignments)
     for path, value in sorted(parsed, key=lambda assignment: assignment[0][-1] != "name"):
         assign(tree, path, value)
     params.check(tree, Path(f"{profile} with --set") if assignments else profile)
@@ -73,13 +77,35 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
 
 def layers(profile: Path) -> list[dict[str, Any]]:
     """A profile and, before it, the one that it starts from."""
-    overlay = params.read_yaml(profile)
+    overlay = read_profile(profile)
     base = overlay.pop(STARTS_FROM, None)
     if base is None:
         return [overlay]
     if not isinstance(base, str):
         raise UserError(f"{profile}: {STARTS_FROM} is {base!r}: name a profile in the same folder")
-    return [params.read_yaml(profile.parent / base), overlay]
+    return [read_profile(profile.parent / base), overlay]
+
+
+def read_profile(profile: Path) -> dict[str, Any]:
+    """A profile's mapping; one that does not exist is named with those that do."""
+    if not profile.exists():
+        known = ", ".join(sorted(path.name for path in PROFILES.glob("*.yaml"))) or "no profile"
+        raise UserError(f"{profile} does not exist: {PROFILES}/ holds {known}")
+    return params.read_yaml(profile)
+
+
+def check_root(profile: Path, overlay: dict[str, Any], assigned: Sequence[str]) -> None:
+    """Refuse `data.root` for a profile that names pictures to classify and no faces.
+
+    Its faces are the sample's: they would be drawn into a folder that was meant to be read.
+    """
+    named = "data" in overlay or "data.name" in assigned
+    classify = overlay.get("classify")
+    if "data.root" in assigned and not named and isinstance(classify, dict) and "images" in classify:
+        raise UserError(
+            f"--set data.root is where faces lie, and {profile} names none, only pictures to classify: "
+            "say where these lie with --set classify.images.root, or name the faces with --set data.name, too"
+        )
 
 
 def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:
@@ -133,9 +159,10 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     if not equals or not key.strip():
         raise UserError(f"--set {text!r} is not an assignment: write --set key.in.params=value")
     try:
-        parsed: Any = YAML(typ="safe").load(value) if value.strip() else None
-    except YAMLError as error:
-        raise UserError(f"--set {text!r}: the value is not YAML: {' '.join(str(error).split())}") from None
+        parsed = params.parsed(value, YAML(typ="safe")) if value.strip() else None
+    except params.NotYamlError as error:
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        raise UserError(f"--set {shown!r}: the value is not YAML: {error}") from None
     return key.strip().split("."), parsed
 
 

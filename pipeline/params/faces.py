@@ -8,6 +8,7 @@ from pipeline import datasets
 from pipeline.faces.augmentation_settings import complete
 from pipeline.params.fields import (
     Degrees,
+    Different,
     Fraction,
     OpenFraction,
     Positive,
@@ -56,7 +57,7 @@ class Thresholds(Section):
 class Crop(Section):
     """How faces are found, cut out and judged."""
 
-    detectors: Annotated[list[Literal["dlib_hog", "dlib_cnn", "mtcnn"]], Field(min_length=1)]
+    detectors: Annotated[list[Literal["dlib_hog", "dlib_cnn", "mtcnn"]], Field(min_length=1), Different]
     size: Annotated[int, Field(ge=32, le=1024)]
     margin: Annotated[float, Field(ge=0, le=2)]
     align: Literal["none", "eyes"]
@@ -126,7 +127,7 @@ EncoderName = Literal["dlib", "facenet", "efficientnet_lite0", "finetuned"]
 class Encoder(Section):
     """Which vectors: encoders x views, joined into one vector a face."""
 
-    names: Annotated[list[EncoderName], Field(min_length=1)]
+    names: Annotated[list[EncoderName], Field(min_length=1), Different]
     views: Annotated[list[ViewParams], Field(min_length=1)]
     combine: Literal["concatenate", "average"]
     precision: Literal["fp32", "bfloat16", "auto"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, get_args
@@ -45,10 +46,21 @@ def checked_edges(value: list[float]) -> list[float]:
 Edges = Annotated[list[float], AfterValidator(checked_edges)]
 
 
-class Section(BaseModel):
-    """A part of params.yaml: immutable, no unknown keys, no silent conversion of types."""
+def checked_different(value: list[str]) -> list[str]:
+    """Names, each of them once."""
+    twice = next((name for name in value if value.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{value} names {twice!r} more than once: name each once")
+    return value
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+Different = AfterValidator(checked_different)
+
+
+class Section(BaseModel):
+    """A part of params.yaml: immutable, no unknown keys, no silent conversion of types, no endless number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @contextlib.contextmanager
@@ -76,6 +88,21 @@ ReaderName = Annotated[str, AfterValidator(checked_reader)]
 LossName = Annotated[str, AfterValidator(checked_loss)]
 
 
+def not_finite(tree: Any, *location: str | int) -> tuple[str, float] | None:
+    """The first number below a part of a tree that is infinite or NaN, with its key.
+
+    Examples
+    --------
+    >>> not_finite({"settings": {"scales": [1.0, float("inf")]}})
+    ('settings.scales.1', inf)
+    """
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return ".".join(map(str, location)), tree
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    found = (not_finite(value, *location, key) for key, value in inner)
+    return next((one for one in found if one is not None), None)
+
+
 def describe(problem: Any, root: type[BaseModel]) -> str:
     """One mistake below a model as a sentence: the key, the value, what is allowed."""
     location: tuple[str | int, ...] = problem["loc"]
@@ -90,8 +117,9 @@ def describe(problem: Any, root: type[BaseModel]) -> str:
         return f"parameter {key!r} is missing: see the comments in params.yaml or run vec2age use"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return f"parameter {key!r}: {message}"
-    return f"parameter {key!r} is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+        return f"parameter {key!r}: {message}" if key else message
+    given = "empty" if problem["input"] is None else repr(problem["input"])
+    return f"parameter {key!r} is {given}: {message[0].lower()}{message[1:]}"
 
 
 def keys_at(location: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:

@@ -8,6 +8,7 @@ from pipeline.cnn.variants import varied
 from pipeline.losses import REGISTRY
 from pipeline.params.fields import (
     AboveZero,
+    Different,
     Fraction,
     LossName,
     OpenFraction,
@@ -37,7 +38,7 @@ class FinetuneLabels(Section):
 class FinetuneFaces(Section):
     """What whole networks predict, and how much each training face counts."""
 
-    targets: Annotated[list[str], Field(min_length=1)]
+    targets: Annotated[list[str], Field(min_length=1), Different]
     labels: FinetuneLabels | None
     weight: str | None
     balance: str | None
@@ -126,9 +127,9 @@ class Variant(Section):
 class Finetune(Section):
     """Whole networks, each loss with each backbone."""
 
-    losses: Annotated[list[RunName], Field(min_length=1)]
+    losses: Annotated[list[RunName], Field(min_length=1), Different]
     variants: dict[RunName, Variant]
-    backbones: Annotated[list[RunName], Field(min_length=1)]
+    backbones: Annotated[list[RunName], Field(min_length=1), Different]
     starts: dict[str, dict[str, Any]]
     seeds: Seeds
     faces: FinetuneFaces
@@ -177,7 +178,7 @@ class Classify(Section):
     test: OpenFraction
     seeds: Seeds
     architecture: ArchitectureParams
-    losses: list[LossName]
+    losses: Annotated[list[LossName], Different]
     loss_settings: dict[RunName, dict[str, Any]]
     optimizer: Literal["adam", "sgd"]
     lr: AboveZero
@@ -195,9 +196,3 @@ class Classify(Section):
     flip: bool
     precision: Literal["float32", "bfloat16"]
     threads: Positive | None
-
-    @model_validator(mode="after")
-    def _losses_have_a_name_each(self) -> "Classify":
-        if len(set(self.losses)) < len(self.losses):
-            raise ValueError("losses must not name one twice: it would write over its own models")
-        return self

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, PlainValidator, model_validator
 
 from pipeline.losses import REGISTRY
-from pipeline.params.fields import Positive, Section
+from pipeline.params.fields import Different, Positive, Section
 from pipeline.params.training import OptimizerName
 
 
@@ -124,6 +124,6 @@ class Neptune(Section):
 class Tracking(Section):
     """Who records what was run."""
 
-    trackers: list[Literal["dvclive", "mlflow", "neptune"]]
+    trackers: Annotated[list[Literal["dvclive", "mlflow", "neptune"]], Different]
     mlflow: Mlflow
     neptune: Neptune

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.params.fields import (
     AboveZero,
+    Different,
     Edges,
     Fraction,
     LossName,
@@ -99,8 +100,8 @@ PolicyName = Literal["fixed", "found"]
 class Train(Section):
     """Which models are trained, and how."""
 
-    optimizers: Annotated[list[OptimizerName], Field(min_length=1)]
-    policies: Annotated[list[PolicyName], Field(min_length=1)]
+    optimizers: Annotated[list[OptimizerName], Field(min_length=1), Different]
+    policies: Annotated[list[PolicyName], Field(min_length=1), Different]
     seeds: Seeds
     recipe: RecipeParams
     adam: Adaptive
@@ -114,7 +115,7 @@ class Evaluate(Section):
     """What is measured on the faces that no model was trained on."""
 
     baselines: Annotated[
-        list[Literal["mean", "median", "ridge", "knn", "svr", "boosting"]], Field(min_length=1)
+        list[Literal["mean", "median", "ridge", "knn", "svr", "boosting"]], Field(min_length=1), Different
     ]
     svr_rows: Positive
     threshold: float | None

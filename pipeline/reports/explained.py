@@ -181,7 +181,8 @@ def natural(name: str) -> tuple[int, float, str]:
 def planes(tables: Sequence[Explained]) -> list[Picture]:
     """All landscapes side by side on one scale, and all ratios."""
     made = [side_by_side(tables, "loss", "Loss over a plane of weights", "explain_landscape")]
-    with_ratio = [table for table in tables if table.frame["ratio"].notna().any()]
+    # Contours need two rows and two columns.
+    with_ratio = [table for table in tables if min(grid_of(table, "ratio")[2].shape) >= 2]
     if with_ratio:
         made.append(side_by_side(with_ratio, "ratio", "|λ min / λ max| of the Hessian", "explain_hessian"))
     return made

@@ -38,9 +38,9 @@ def join(folders: Sequence[Path]) -> Table:
     -----
     A network that diverged is left out and counted; see `pipeline.metrics.folds.over_folds`.
     """
+    found = [read_fold(folder) for folder in folders]
     if len(folders) < 2:
         raise UserError(f"{len(folders)} fold has no spread over folds: name the folders of two or more")
-    found = [read_fold(folder) for folder in folders]
     check_different(found, folders)
     rows = []
     for run in dict.fromkeys(name for fold in found for name in fold):
@@ -63,6 +63,9 @@ def join(folders: Sequence[Path]) -> Table:
 
 def read_fold(folder: Path) -> Scores:
     """The scores of every run of a fold, by their place in the folder; NaN where a network diverged."""
+    if not folder.is_dir():
+        why = "is not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {why}: name a copy of the folder models")
     found = {}
     for path in sorted(folder.glob("**/scores.parquet")):
         if not {*SCORES.names, "diverged"} <= set(open_table(path).schema_arrow.names):

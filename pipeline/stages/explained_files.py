@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
+from pipeline.errors import UserError
 from pipeline.explain.columns import plane_columns
 from pipeline.explain.landscape import Batch, Objective, axis_of, direction, loss_plane, ratio_plane
 from pipeline.reports import explained, page
@@ -64,6 +66,12 @@ def keep_planes(
     """
     delta, eta = (direction(objective, derive_seed(seed, "explain", "direction", way)) for way in ("δ", "η"))
     plane = loss_plane(objective, batches, (delta, eta), radius, steps)
+    if not plane.drawable:
+        finite = np.isfinite(plane.values).sum()
+        raise UserError(
+            f"{title}: the loss is a finite number at {finite} of {plane.values.size} points of the plane, "
+            f"too few to draw: choose a radius smaller than {radius:g}"
+        )
     if not ratio_steps:
         return keep(name, "plane", plane_columns(plane), title, radius=radius)
     put(name, "plane", plane_columns(plane), title, radius=radius)

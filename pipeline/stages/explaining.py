@@ -11,6 +11,7 @@ from pipeline.cnn.classification_runs import LabelledPictures
 from pipeline.cnn.classifier import Classifier
 from pipeline.errors import UserError
 from pipeline.explain.columns import heat_columns, points
+from pipeline.explain.gradcam import layer_of
 from pipeline.explain.landscape import Objective
 from pipeline.explain.projections import Method, project
 from pipeline.explain.targets import ClassScore
@@ -68,6 +69,8 @@ def classes(params: Params, loss: str, pictures: int, layer: str | None) -> list
         for label, called in zip(labels, predicted, strict=True)
     ]
     network = nn.Sequential(classifier.network, Scores(classifier))
+    if layer is not None:
+        layer_of(classifier.network, layer)  # refused by the names that --layer takes
     inner = None if layer is None else f"0.{layer}"
     columns = heat_columns(network, classifier.inputs(shown), shown, texts, ClassScore(), inner, "positive")
     title = f"Grad-CAM of classes learnt with {TITLES.get(loss, loss)}"

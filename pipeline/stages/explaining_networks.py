@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.explain.colours import coloured, mean_predictions
 from pipeline.explain.columns import heat_columns, points
 from pipeline.explain.composed import Chain
-from pipeline.explain.gradcam import last_maps
+from pipeline.explain.gradcam import last_maps, layer_of
 from pipeline.explain.landscape import Objective
 from pipeline.explain.pictures import Pictures
 from pipeline.explain.projections import Method, project
@@ -86,6 +86,8 @@ def faces(
     wanted = columns[0] if column is None else column
     if wanted not in columns:
         raise UserError(f"{found.folder} does not predict {wanted!r}: it predicts {', '.join(columns)}")
+    if layer is not None:
+        layer_of(found.network, layer)  # refused by the names that --layer takes
     k = columns.index(wanted)
     seen = pictures_of(params, found, *some_faces(params, found, "test", count))
     with torch.no_grad():

@@ -11,6 +11,7 @@ from pipeline.cnn.emosynthnet import EmoSynthNet
 from pipeline.encoders import build
 from pipeline.encoders.dlib_resnet import DlibResNet
 from pipeline.errors import UserError
+from pipeline.explain.composed import Chain
 from pipeline.explain.gradcam import grad_cam, guided_gradients, last_maps, seen_through
 from pipeline.explain.targets import ClassScore, Expectation, Value
 
@@ -241,6 +242,16 @@ def test_the_last_maps_are_found_in_every_kind_of_network(network, images, name)
 def test_what_cannot_be_explained_is_refused():
     with pytest.raises(UserError, match="no layer 'nowhere': its parts are 0, 1, 2, 3, 4, 5"):
         grad_cam(make(), IMAGES, layer="nowhere")
+    chain = Chain(nn.Sequential(nn.ModuleDict({"a": nn.Conv2d(1, 1, 1), "b": nn.ReLU()}), nn.ELU()))
+    for name, parts in (
+        ("nope", r"parts\.step0\.0, parts\.step0\.1"),
+        ("parts.nope.0", r"parts\.step0\.0, parts\.step0\.1"),
+        ("parts.step0.0.c", r"parts\.step0\.0\.a, parts\.step0\.0\.b"),
+    ):
+        with pytest.raises(UserError, match=f"no layer '{name}': its parts are {parts}$"):
+            grad_cam(chain, IMAGES, layer=name)
+    with pytest.raises(UserError, match=r"no layer 'parts.step0.1.x': 'parts.step0.1' has no parts"):
+        grad_cam(chain, IMAGES, layer="parts.step0.1.x")
     with pytest.raises(UserError, match="puts out no maps"):
         grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), IMAGES)
     with pytest.raises(UserError, match="class 7 cannot be explained: the network has 3"):

@@ -10,6 +10,7 @@ from pipeline.explain import landscape
 from pipeline.explain.landscape import (
     NoExtremesError,
     Objective,
+    Plane,
     direction,
     hessian_extremes,
     hessian_operator,
@@ -157,12 +158,25 @@ def test_points_without_extremes_have_no_ratio_and_cost_no_other_point(monkeypat
     np.testing.assert_array_equal(plane.values.ravel(), [0.25] * 4 + [np.nan] + [0.5] * 4)
 
 
-@pytest.mark.parametrize("settings", [{"steps": 4}, {"steps": 1}, {"radius": 0.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 4}, {"steps": 1}, {"radius": 0.0}, {"radius": float("nan")}, {"radius": float("inf")}],
+)
 def test_planes_without_a_middle_are_refused(settings):
     objective, batch = small()
     along = (direction(objective, 1), direction(objective, 2))
     with pytest.raises(UserError, match="an odd number from 3 on"):
         loss_plane(objective, [batch], along, **settings)
+
+
+@pytest.mark.parametrize(
+    ("points", "enough"), [([], False), ([4], False), ([3, 4, 5], False), ([1, 4, 7], False), ([0, 4], True)]
+)
+def test_a_plane_is_drawable_with_finite_values_on_two_rows_and_columns(points, enough):
+    values = np.array([np.nan, np.inf, -np.inf] * 3)
+    values[points] = 1.0
+    axis = np.linspace(-1, 1, 3)
+    assert Plane(axis, axis, values.reshape(3, 3)).drawable is enough
 
 
 def test_a_loss_that_overflows_is_named():

@@ -61,8 +61,15 @@ def test_every_run_gets_its_mean_and_both_spreads(folds: list[Path], tmp_path: P
 def test_folds_that_do_not_belong_together_are_named(folds: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="1 fold has no spread over folds"):
         join(folds[:1])
-    with pytest.raises(UserError, match=r"nowhere holds no scores\.parquet with a test_mae"):
-        join([folds[0], tmp_path / "nowhere"])
+    for wrong in ([tmp_path / "nowhere"], [folds[0], tmp_path / "nowhere"]):
+        with pytest.raises(UserError, match="nowhere does not exist: name a copy of the folder models"):
+            join(wrong)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty holds no scores\.parquet with a test_mae"):
+        join([tmp_path / "empty"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is not a folder"):
+        join([folds[0], tmp_path / "file"])
     with pytest.raises(UserError, match=r"0 and \S+0 have the same errors in every run: they are one fold"):
         join([folds[0], folds[0]])
     networks(folds[1], [1.0])

@@ -421,7 +421,10 @@ def test_where_groups_are_columns_the_widest_interval_is_served(copy: Path) -> N
     ("changes", "sentence"),
     [
         ({"export__kind": "cqr"}, "export asks for ensemble cqr, which was not calibrated: choose one of"),
-        ({"export__level": 0.7}, "export.level is 0.7, which was not calibrated: choose one of 0.5, 0.8"),
+        (
+            {"export__level": 0.7, "calibrate__levels": [0.5, 0.7]},
+            "export.level is 0.7, which was not calibrated: choose one of 0.5, 0.8",
+        ),
     ],
 )
 def test_an_export_that_cannot_be_had_is_one_sentence(

@@ -230,6 +230,10 @@ def test_vectors_are_laid_out_by_target_group_and_error() -> None:
 def test_classes_of_a_classifier_are_explained() -> None:
     explaining.classes(settings(), "cross_entropy", 3, None)
     explaining.classes(settings(), "am_softmax", 3, "blocks.3")
+    with pytest.raises(UserError, match="no layer 'nope': its parts are blocks, fc"):
+        explaining.classes(settings(), "am_softmax", 3, "nope")
+    with pytest.raises(UserError, match=r"no layer 'blocks\.9': its parts are blocks\.0, blocks\.1, "):
+        explaining.classes(settings(), "am_softmax", 3, "blocks.9")
     table = explained("heat")["classes_am_softmax"]
     assert len(table.frame) == 3
     assert " → " in table.frame["text"][0]
@@ -280,6 +284,17 @@ def test_both_axes_are_checked_before_anything_is_computed(monkeypatch: pytest.M
         explaining.landscape(settings(), ["cross_entropy"], 5, 0.5, 3, 4)
 
 
+def test_a_plane_that_reaches_too_far_is_refused_and_leaves_nothing_behind() -> None:
+    before = sorted(files.EXPLAINED.glob("*"))
+    with pytest.raises(
+        UserError, match=r"finite number at 1 of 9 points .* choose a radius smaller than 1e\+30"
+    ):
+        explaining.landscape(settings(), ["cross_entropy"], 5, 1e30, 3, 0)
+    with pytest.raises(UserError, match=r"radius nan: an odd number from 3 on and a finite radius above 0"):
+        explaining.landscape(settings(), ["cross_entropy"], 5, float("nan"), 3, 0)
+    assert sorted(files.EXPLAINED.glob("*")) == before
+
+
 def test_the_loss_plane_is_kept_whatever_becomes_of_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = Objective(nn.Linear(2, 1).double(), nn.MSELoss())
     batch = (torch.ones(4, 2).double(), torch.ones(4, 1).double())
@@ -297,9 +312,22 @@ def test_the_loss_plane_is_kept_whatever_becomes_of_the_ratio(monkeypatch: pytes
         values[0, 2] = np.nan
         return Plane(np.linspace(-1, 1, 3), np.linspace(-1, 1, 3), values)
 
+    def all_but_the_middle_failing(*args: Any) -> Plane:
+        values = np.full((3, 3), np.nan)
+        values[1, 1] = 0.5
+        return Plane(np.linspace(-1, 1, 3), np.linspace(-1, 1, 3), values)
+
     monkeypatch.setattr(explained_files, "ratio_plane", failing)
     lines = explained_files.keep_planes("plane_kept", "Kept", objective, [batch], 1, 1.0, 3, 3)
     assert lines[-1] == "Kept: the Hessian's ratio was not found at 1 of 9 points."
+    monkeypatch.setattr(explained_files, "ratio_plane", all_but_the_middle_failing)
+    lines = explained_files.keep_planes("plane_kept", "Kept", objective, [batch], 1, 1.0, 3, 3)
+    assert lines[-1] == "Kept: the Hessian's ratio was not found at 8 of 9 points.", (
+        "and no contours of one point"
+    )
+
+    monkeypatch.setattr(explained_files, "ratio_plane", failing)
+    explained_files.keep_planes("plane_kept", "Kept", objective, [batch], 1, 1.0, 3, 3)
     assert "ratio was not found at 1 of 9 points." in (files.EXPLAINED / "index.html").read_text()
     (files.EXPLAINED / "plane_kept.parquet").unlink()
 
