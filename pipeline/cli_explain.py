@@ -6,8 +6,16 @@ import typer
 
 Method = Annotated[Literal["tsne", "umap"], typer.Option(help="How vectors are laid out on a plane.")]
 Loss = Annotated[str, typer.Option(help="Whose classifier: a name of classify.losses.")]
+
+
+def each_once(names: list[str]) -> list[str]:
+    """Names in their order, without repetitions."""
+    return list(dict.fromkeys(names))
+
+
 Losses = Annotated[
-    list[str], typer.Option(help="Whose classifiers, or networks, side by side; may be repeated.")
+    list[str],
+    typer.Option(callback=each_once, help="Whose classifiers, or networks, side by side; may be repeated."),
 ]
 Backbone = Annotated[
     str | None, typer.Option(help="Of finetune's networks: a name of finetune.backbones. Else: classifiers.")

@@ -349,5 +349,11 @@ def test_the_command_line_explains(project: Path) -> None:
     done = CliRunner().invoke(app, ["explain", "features", "--loss", "cross_entropy", "--pictures", "9"])
     assert done.exit_code == 0, done.output
     assert "reports/explain/index.html" in done.output
+    twice = [word for loss in (*LOSSES, *LOSSES[::-1]) for word in ("--loss", loss)]
+    done = CliRunner().invoke(app, ["explain", "features", "--pictures", "9", *twice])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    written = [Path(line).name for line in lines if line.endswith(".parquet")]
+    assert written == [f"features_{loss}_tsne_class.parquet" for loss in LOSSES]
     for command in ("vectors", "faces", "features", "classes", "landscape"):
         assert "Example: vec2age explain" in CliRunner().invoke(app, ["explain", command, "--help"]).output
