@@ -149,6 +149,7 @@ def test_names_a_missing_parameter() -> None:
         (b"3.5\n", "must hold sections such as 'crop:', and holds a single value$"),
         (b"a: 1\na: 2\n", "is not YAML"),
         (b"[" * 5000, "params.yaml is not YAML: its brackets are nested too deeply to be read$"),
+        (b"{a: " * 210 + b"1" + b"}" * 210, "params.yaml is not YAML: its brackets are nested too deeply"),
         (b"a: 2001-99-99\n", "is not YAML: month must be in 1"),
     ],
 )

@@ -20,6 +20,8 @@ from pipeline.params.studies import Study, Tracking
 from pipeline.params.training import Calibrate, Evaluate, Export, FindLr, Report, Train
 
 PARAMS = Path("params.yaml")
+DEEPEST = 50
+"""Levels of a file: params.yaml has six, and writing hundreds would end in a RecursionError."""
 WORDS = {type(None): "is empty", list: "holds a list", str: "holds a text"}
 
 
@@ -87,12 +89,26 @@ def parsed(text: str, yaml: YAML) -> Any:
     """What YAML text stands for; `NotYamlError` whatever is wrong with it."""
     try:
         tree = yaml.load(text)
-        plain(tree)  # a list that holds itself has no end
+        deep = depth(tree) > DEEPEST  # a list that holds itself has no end
     except RecursionError:
-        raise NotYamlError("its brackets are nested too deeply to be read") from None
+        deep = True
     except (YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
         raise NotYamlError(" ".join(str(error).split())) from None
+    if deep:
+        raise NotYamlError("its brackets are nested too deeply to be read")
     return tree
+
+
+def depth(tree: Any) -> int:
+    """How many mappings and lists stand in each other.
+
+    Examples
+    --------
+    >>> depth({"a": [1, {"b": 2}], "c": 3})
+    3
+    """
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
 
 def check(tree: dict[str, Any], source: Path) -> Params:
