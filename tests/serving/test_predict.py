@@ -238,6 +238,51 @@ def test_parts_of_changed_files_or_another_wish_are_made_again(
     assert not work.is_finished(one), "a timeout may have been the machine's fault"
 
 
+def test_a_folder_of_somebodys_own_in_the_place_of_parts_is_refused_and_left_alone(
+    model: Bundle, portrait: Pixels, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    output, parts = tmp_path / "k.csv", tmp_path / "k.csv.parts"
+    parts.mkdir()
+    own = parts / "thesis.tex"
+    own.write_text("three years of work")
+    with pytest.raises(UserError, match=r"parts, .* holds thesis\.tex, which predict did not write: "):
+        predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert own.read_text() == "three years of work"
+    own.unlink()
+    pq.write_table(pa.table({"x": [1]}), parts / "000000.parquet")
+    with pytest.raises(UserError, match=r"holds 000000\.parquet, which predict did not write"):
+        predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert pq.read_table(parts / "000000.parquet").to_pylist() == [{"x": 1}]
+    (parts / "000000.parquet").unlink()
+    parts.rmdir()
+    parts.write_text("a file")
+    with pytest.raises(UserError, match=r"k\.csv\.parts, .* is no folder: move it away"):
+        predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert parts.read_text() == "a file"
+    parts.unlink()
+    parts.mkdir()
+    for torn in ("000007.parquet", ".000000.parquet.x1y2z3_8.tmp"):  # of an earlier run, ended by a power cut
+        (parts / torn).write_bytes(b"torn")
+    predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "k.csv"]
+
+
+def test_what_comes_into_the_folder_of_parts_meanwhile_is_left_there(
+    model: Bundle, portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    keep = module.Work.keep
+
+    def meanwhile(work: module.Work, block: Any, table: pa.Table) -> None:
+        keep(work, block, table)
+        (work.folder / "notes.txt").write_text("of the examiner")
+
+    monkeypatch.setattr(module.Work, "keep", meanwhile)
+    predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", workers=1)
+    assert [path.name for path in (tmp_path / "k.csv.parts").iterdir()] == ["notes.txt"]
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
