@@ -62,6 +62,27 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", ""),
+        ("predict", "a.png", ""),
+        ("predict", "a.png", "--overlay", ""),
+        ("predict", "a.png", "--output", ""),
+        ("predict", "a.png", "--model", ""),
+        ("export", ""),
+    ],
+)
+def test_an_empty_path_is_not_taken_for_the_folder_one_is_in(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "private.txt").write_text("not meant")
+    done = vec2age(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "vec2age: a path is empty: name a file or a folder (`.` is the folder that you are in)\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["private.txt"]
+
+
 def test_an_unknown_command_or_a_bad_option_exits_with_2() -> None:
     assert vec2age("imgest").returncode == 2
     assert vec2age("ingest", "--workers", "0").returncode == 2

@@ -489,6 +489,7 @@ def test_pictures_in_memory_give_the_rows_that_files_give(
         (np.zeros((4, 4), np.uint8), r"picture 0 is an array \(4, 4\) of uint8"),
         ([b"x", np.zeros((4, 4, 3))], r"picture 1 is an array \(4, 4, 3\) of float64"),
         ([3], "picture 0 is <class 'int'>"),
+        ("", "picture 0 is an empty path: name a picture or a folder"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_memory(wrong: Any, sentence: str) -> None:
