@@ -11,7 +11,7 @@ import typer
 from pipeline import __version__
 from pipeline.cli_explain import app as explain_app
 from pipeline.cli_paths import Destination, Model, Output, Overlay, Pictures
-from pipeline.errors import UserError
+from pipeline.errors import UserError, sentence_of
 
 INTERRUPTED = 130
 STAGES = {
@@ -251,12 +251,15 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs, 130 interrupted."""
+    """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
     show, warnings.showwarning = warnings.showwarning, warn
     try:
         app()
     except UserError as error:
         typer.echo(f"vec2age: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        typer.echo(f"vec2age: {sentence_of(error)}", err=True)
         sys.exit(2)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it

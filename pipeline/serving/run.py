@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, writing
 from pipeline.faces.cropping import PASSING
 from pipeline.machine import available_cores
 from pipeline.opening import printable
@@ -123,6 +123,8 @@ def predict_files(
         raise UserError(
             f"there is no file in {', '.join(map(str, paths))}: name a picture or a folder of pictures"
         )
+    with writing(output):  # whether it can be is known before the work
+        parts.mkdir(parents=True, exist_ok=True)
     work = Work(parts, bundle, level, overlay)
     with bar() as progress, ThreadPoolExecutor(workers or available_cores()) as pool:
         line = progress.add_task("predicting", total=total)
@@ -136,7 +138,8 @@ def predict_files(
         ):
             if overlay is not None:
                 draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
-            work.keep(block, table)
+            with writing(output):
+                work.keep(block, table)
     outputs.write(output, SCHEMA, work.tables(), bundle.id)
     counts = work.counts()
     remove_parts(parts)
