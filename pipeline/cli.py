@@ -10,7 +10,8 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli_explain import app as explain_app
-from pipeline.errors import UserError
+from pipeline.cli_paths import Destination, Model, Output, Overlay, Pictures
+from pipeline.errors import UserError, sentence_of
 
 INTERRUPTED = 130
 STAGES = {
@@ -145,9 +146,7 @@ def use(
 
 @app.command(rich_help_panel="The model in use")
 def export(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to: a new folder, or an older bundle.")
-    ],
+    folder: Destination,
     onnx: Annotated[bool, typer.Option(help="Also the regressor as ONNX, checked against torch.")] = True,
 ) -> None:
     """Pack the calibrated model that params.yaml names under `export` into a bundle for `predict`.
@@ -163,22 +162,13 @@ def export(
 
 @app.command(rich_help_panel="The model in use")
 def predict(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Pictures, and folders of pictures.")
-    ],
-    model: Annotated[
-        Path, typer.Option(envvar="VEC2AGE_MODEL", help="A bundle that `vec2age export` wrote.")
-    ] = Path("bundle"),
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="A file ending in .csv, .jsonl or .parquet.")
-    ] = Path("predictions.csv"),
+    paths: Pictures,
+    model: Model = Path("bundle"),
+    output: Output = Path("predictions.csv"),
     level: Annotated[
         float | None, typer.Option(help="Of the intervals, such as 0.9; the model's own if not given.")
     ] = None,
-    overlay: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write copies of the pictures there, with what was found drawn on."),
-    ] = None,
+    overlay: Overlay = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one picture may take.")] = 60.0,
     workers: Workers = None,
 ) -> None:
@@ -261,12 +251,15 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs, 130 interrupted."""
+    """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
     show, warnings.showwarning = warnings.showwarning, warn
     try:
         app()
     except UserError as error:
         typer.echo(f"vec2age: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        typer.echo(f"vec2age: {sentence_of(error)}", err=True)
         sys.exit(2)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -62,6 +63,27 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", ""),
+        ("predict", "a.png", ""),
+        ("predict", "a.png", "--overlay", ""),
+        ("predict", "a.png", "--output", ""),
+        ("predict", "a.png", "--model", ""),
+        ("export", ""),
+    ],
+)
+def test_an_empty_path_is_not_taken_for_the_folder_one_is_in(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "private.txt").write_text("not meant")
+    done = vec2age(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "vec2age: a path is empty: name a file or a folder (`.` is the folder that you are in)\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["private.txt"]
+
+
 def test_an_unknown_command_or_a_bad_option_exits_with_2() -> None:
     assert vec2age("imgest").returncode == 2
     assert vec2age("ingest", "--workers", "0").returncode == 2
@@ -86,6 +108,48 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
         cli.main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "vec2age: interrupted; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left", "a"),
+            "a: No space left; make room, and run the same command again",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only", "t", None, "a"),
+            "a: Read-only; name a place that can be written to",
+        ),
+        (OSError(errno.EACCES, "Denied", "a"), "a: Denied; see to its permissions, or name another place"),
+        (OSError(errno.ENOSPC, "No space left"), "No space left; make room, and run the same command again"),
+        (OSError("odd\nmore"), "odd; see to it, or name another place, and run the same command again"),
+        (TimeoutError(), "TimeoutError; see to it, or name another place, and run the same command again"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_sentence_and_exit_code_2(
+    error: OSError, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.doctor.print_diagnosis", refused)
+    monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"vec2age: {sentence}\n"
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError])
+def test_a_bug_keeps_its_traceback(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise kind("a bug")
+
+    monkeypatch.setattr("pipeline.doctor.print_diagnosis", broken)
+    monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
+    with pytest.raises(kind, match="a bug"):
+        cli.main()
 
 
 def test_warnings_of_ours_are_sentences_without_a_line_of_code(

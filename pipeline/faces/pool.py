@@ -14,6 +14,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
@@ -131,7 +132,11 @@ class _Pool(Generic[T, R]):
                 continue
             self.busy.append(worker)
             return
-        self.busy.append(_start(self.make, index, item))
+        with _without_interruption():
+            worker = _start(self.make, index, item)
+            self.busy.append(worker)
+        with contextlib.suppress(OSError):  # it is dead already: reading from it will say so
+            worker.connection.send(item)
 
     def collect(self) -> None:
         """Wait for the next messages, deaths or deadlines and act on them."""
@@ -186,14 +191,23 @@ class _Pool(Generic[T, R]):
             _end(worker)
 
 
+@contextlib.contextmanager
+def _without_interruption() -> Iterator[None]:
+    """Put Ctrl-C off until the end of the block; a process begun in it gets none, not even at first."""
+    resource_tracker.ensure_running()  # multiprocessing starts it when needed, and lets Ctrl-C through then
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start(make: Callable[[], Callable[[T], R]], index: int, item: T) -> _Worker[T]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, make), daemon=True)
     process.start()
     there.close()  # so that the other end's closing is noticed here
-    with contextlib.suppress(OSError):  # it is dead already: reading from it will say so
-        here.send(item)
     return _Worker(process, here, index, item)
 
 

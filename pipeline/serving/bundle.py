@@ -220,7 +220,7 @@ def check_replaceable(folder: Path) -> None:
     try:
         described = json.loads((folder / DESCRIPTION).read_bytes())
         ours = {DESCRIPTION, *described["files"]} if isinstance(described["format"], int) else set()
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         ours = set()
     if foreign := sorted(found - ours):
         what = "is no bundle" if not ours else "is a bundle with other files"
@@ -249,7 +249,7 @@ def load(folder: Path, *, pictures: bool = True) -> Bundle:
         described = json.loads(data)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder} is no model bundle: name a folder that vec2age export wrote") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}): export the model again") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         found = described.get("format") if isinstance(described, dict) else None
@@ -259,7 +259,7 @@ def load(folder: Path, *, pictures: bool = True) -> Bundle:
         bundle = _assembled(folder, described, hashlib.sha256(data).hexdigest()[:ID_DIGITS])
         if pictures:
             check_width(bundle)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise UserError(f"{path} lacks or garbles {error}: export the model again") from error
     return bundle
 

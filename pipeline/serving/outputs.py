@@ -1,6 +1,7 @@
 """Tables of predictions as CSV, JSON lines or Parquet, written part by part and appearing whole."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
@@ -9,10 +10,11 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, writing
 from pipeline.tables import atomic_file, parquet_options, with_producer
 
 PRODUCER = "vec2age predict"
+LONGEST = 240  # bytes: file systems take 255, of which parts and what is not finished yet need some
 Writer = Callable[[IO[bytes], pa.Schema, Iterable[pa.Table]], None]
 
 
@@ -47,10 +49,12 @@ def check_name(path: Path) -> Writer:
     Raises
     ------
     UserError
-        It ends in something else, or names a folder.
+        It ends in something else, is too long, or names a folder.
     """
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"output {path} must end in one of {', '.join(FORMATS)}")
+    if (length := len(os.fsencode(path.name))) > LONGEST:
+        raise UserError(f"output {path} has a name of {length} bytes: {LONGEST} are the most")
     if path.is_dir():
         raise UserError(f"output {path} is a folder: name a file")
     return FORMATS[path.suffix.lower()]
@@ -60,5 +64,5 @@ def write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], model: str)
     """Write tables of one schema into one file, atomically."""
     writer = check_name(path)
     described = with_producer(schema, PRODUCER, {"model": model})
-    with atomic_file(path) as file:
+    with writing(path), atomic_file(path) as file:
         writer(file, described, (table.cast(described) for table in tables))

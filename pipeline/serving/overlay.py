@@ -1,6 +1,5 @@
 """Copies of pictures with a box around every face, its age and its interval."""
 
-import errno
 import hashlib
 import re
 import warnings
@@ -19,8 +18,6 @@ from pipeline.tables import atomic_file
 COLOUR, DOUBTFUL = (0, 114, 178), (213, 94, 0)
 JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
 LONGEST = 240  # bytes: file systems take 255, and atomic_file writes 14 more in the meantime
-ABOUT_THE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-"""Errors that say nothing of the next copy, as a full disk would."""
 STANDING_FOR = re.compile("_+(root|up)")
 
 
@@ -31,7 +28,7 @@ class NotDrawnWarning(UserWarning):
 def draw_all(
     folder: Path, sources: Sequence[Source], rows: Sequence[dict[str, Any]], pool: Executor, max_pixels: int
 ) -> None:
-    """Draw every picture that has a face; a copy that its name keeps from being written is warned of.
+    """Draw every picture that has a face; a copy that cannot be written is warned of.
 
     Parameters
     ----------
@@ -115,11 +112,6 @@ def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_p
     -------
     str or None
         Why the copy could not be written, in a sentence.
-
-    Raises
-    ------
-    OSError
-        Nothing can be written any more, to a full disk, say.
     """
     try:
         data = read_file(source.path, Path(source.root)) if source.data is None else source.data
@@ -142,7 +134,6 @@ def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_p
         with atomic_file(path) as file:
             image.save(file, "JPEG", quality=90)
     except OSError as error:
-        if error.errno not in ABOUT_THE_NAME:
-            raise
-        return f"{source.file} was not drawn: its copy {path} cannot be written ({error.strerror})"
+        why = error.strerror or error
+        return f"{source.file} was not drawn: its copy {path} cannot be written ({why})"
     return None

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import shutil
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, writing
 from pipeline.faces.cropping import PASSING
 from pipeline.machine import available_cores
+from pipeline.opening import printable
 from pipeline.progress import bar
 from pipeline.serving import outputs
 from pipeline.serving.bundle import Bundle, load
@@ -30,6 +32,8 @@ CODE_VERSION = 2
 KEY = b"vec2age.part"
 PACKAGES = ("dlib-bin", "numpy", "pillow", "torch")
 DEFAULT_MODEL = Path("bundle")
+PART = re.compile(r"\d{6,}\.parquet|\.\d{6,}\.parquet\..+\.tmp")
+"""A part, or what a killed process leaves of one."""
 
 
 def predict(
@@ -106,17 +110,21 @@ def predict_files(
     Raises
     ------
     UserError
-        A path does not exist, there is no file, or the output would lie among the pictures.
+        A path does not exist, there is no file, the output would lie among the pictures, or the folder of
+        its parts holds something else.
     """
     outputs.check_name(output)
     check_apart(paths, [output, *([overlay] if overlay else [])])
+    parts = output.with_name(f"{output.name}.parts")
+    check_parts(parts)
     bundle.place_of(level)
     total = count(paths)
     if not total:
         raise UserError(
             f"there is no file in {', '.join(map(str, paths))}: name a picture or a folder of pictures"
         )
-    parts = output.with_name(f"{output.name}.parts")
+    with writing(output):  # whether it can be is known before the work
+        parts.mkdir(parents=True, exist_ok=True)
     work = Work(parts, bundle, level, overlay)
     with bar() as progress, ThreadPoolExecutor(workers or available_cores()) as pool:
         line = progress.add_task("predicting", total=total)
@@ -130,10 +138,11 @@ def predict_files(
         ):
             if overlay is not None:
                 draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
-            work.keep(block, table)
+            with writing(output):
+                work.keep(block, table)
     outputs.write(output, SCHEMA, work.tables(), bundle.id)
     counts = work.counts()
-    shutil.rmtree(parts, ignore_errors=True)
+    remove_parts(parts)
     return counts
 
 
@@ -233,3 +242,43 @@ def check_apart(paths: Sequence[Path], written: Sequence[Path]) -> None:
                 path.is_dir() and target.resolve().is_relative_to(path.resolve())
             ):
                 raise UserError(f"{target} lies among the pictures of {path}: write to another place")
+
+
+def check_parts(folder: Path) -> None:
+    """Refuse a place for parts that holds anything else: it would be in the way, and could be lost.
+
+    Raises
+    ------
+    UserError
+        With the file.
+    """
+    if folder.is_dir():
+        foreign = sorted(path.name for path in folder.iterdir() if not is_part(path))
+        if not foreign:
+            return
+        found = f"holds {printable(foreign[0])}, which predict did not write"
+    elif folder.exists():
+        found = "is no folder"
+    else:
+        return
+    raise UserError(
+        f"{folder}, where finished work waits, {found}: move it away, or give the output another name"
+    )
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is a part, whole or torn."""
+    if path.is_symlink() or not path.is_file() or not PART.fullmatch(path.name):
+        return False
+    try:
+        return KEY in (open_table(path).schema_arrow.metadata or {})
+    except UserError:  # torn, as a power cut leaves it
+        return True
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove parts, and the folder if nothing else has come into it."""
+    with suppress(OSError):  # the output is written, which is what counts
+        for path in [path for path in folder.iterdir() if is_part(path)]:
+            path.unlink()
+        folder.rmdir()

@@ -107,6 +107,8 @@ def in_memory(images: Any) -> Iterator[Source]:
     """
     many = images if isinstance(images, Iterable) and not _is_one(images) else [images]
     for number, image in enumerate(many):
+        if isinstance(image, str) and not image:
+            raise UserError(f"picture {number} is an empty path: name a picture or a folder of pictures")
         if isinstance(image, str | Path):
             yield from walk([Path(image)])
         elif isinstance(image, bytes | bytearray | memoryview):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline import __version__
 from pipeline.encoders import View
-from pipeline.errors import UserError
+from pipeline.errors import UserError, writing
 from pipeline.faces import shards
 from pipeline.faces.shards import MEASURES
 from pipeline.params import Params
@@ -74,20 +74,23 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
     }
     if onnx:
         extra[ONNX] = write_regressor
-    identity = bundle.write(
-        folder,
-        members=members,
-        distribution=wanted.method == "distribution",
-        calibration=calibration,
-        reference=reference,
-        described=described,
-        texts={
-            "params.json": as_json(portable(params.model_dump())),
-            "metrics.json": files.METRICS.read_text(encoding="utf-8") if files.METRICS.is_file() else "{}\n",
-            "MODEL_CARD.md": model_card(described, reference, measured, groups),
-        },
-        extra=extra,
-    )
+    with writing(folder):
+        identity = bundle.write(
+            folder,
+            members=members,
+            distribution=wanted.method == "distribution",
+            calibration=calibration,
+            reference=reference,
+            described=described,
+            texts={
+                "params.json": as_json(portable(params.model_dump())),
+                "metrics.json": files.METRICS.read_text(encoding="utf-8")
+                if files.METRICS.is_file()
+                else "{}\n",
+                "MODEL_CARD.md": model_card(described, reference, measured, groups),
+            },
+            extra=extra,
+        )
     checked = {"ONNX differs from torch by at most": f"{differences[0]:.1e}"} if differences else {}
     return {
         "bundle": str(folder),

@@ -184,3 +184,13 @@ def test_control_c_ends_the_workers_too(make: Callable[..., object]) -> None:
         list(ordered_map(make, [("sleep", number) for number in range(3)], workers=2, timeout=60))
     thread.join()
     assert children() == []
+
+
+def test_control_c_does_not_reach_a_worker_that_is_still_importing(
+    make: Callable[..., object], tmp_path: Path
+) -> None:
+    at_import = f"if os.getpid() != {os.getpid()}:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "pool_work.py").write_text(WORK + at_import)
+    found = list(ordered_map(make, [("", number) for number in range(4)], workers=2, timeout=30))
+    assert found == [0, 10, 20, 30]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []), "the parent hears it again"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from pipeline.encoders import View
@@ -25,6 +26,7 @@ from pipeline.serving.rows import judge
 from pipeline.tables import sha256
 
 New = Callable[..., str]
+DEEP = "[" * 100_000
 
 
 @pytest.fixture
@@ -140,6 +142,7 @@ def test_a_changed_or_missing_file_is_refused(copied: Path, name: str) -> None:
     ("content", "sentence"),
     [
         ("{", "cannot be read as JSON"),
+        (DEEP, r"bundle\.json cannot be read as JSON .*: export the model again"),
         ("[]", "has the format None"),
         ('{"format": 99}', "has the format 99, this program reads 1"),
         ('{"format": 1, "files": {}}', "does not list model.safetensors"),
@@ -148,6 +151,15 @@ def test_a_changed_or_missing_file_is_refused(copied: Path, name: str) -> None:
 def test_a_garbled_description_is_refused(copied: Path, content: str, sentence: str) -> None:
     (copied / "bundle.json").write_text(content)
     with pytest.raises(UserError, match=sentence):
+        load(copied)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "calibration.safetensors", "reference.safetensors"])
+def test_a_file_whose_description_is_garbled_is_refused(copied: Path, name: str) -> None:
+    listed = json.loads((copied / "bundle.json").read_text())["files"]
+    save_file({"x": torch.zeros(1)}, copied / name, {"vec2age": DEEP})
+    edit(copied, files={**listed, name: sha256(copied / name)})
+    with pytest.raises(UserError, match=rf"(lacks or garbles|{name} is not what training writes)"):
         load(copied)
 
 
@@ -255,6 +267,7 @@ def test_it_replaces_an_older_bundle(tmp_path: Path, new_bundle: New) -> None:
         ({"bundle.json": '{"format": 1}', "thesis.tex": "x"}, r"is no bundle"),
         ({"bundle.json": "[]"}, r"is no bundle"),
         ({"bundle.json": "not JSON"}, r"is no bundle"),
+        ({"bundle.json": DEEP}, r"is no bundle"),
     ],
 )
 def test_it_replaces_no_other_folder(

@@ -238,6 +238,51 @@ def test_parts_of_changed_files_or_another_wish_are_made_again(
     assert not work.is_finished(one), "a timeout may have been the machine's fault"
 
 
+def test_a_folder_of_somebodys_own_in_the_place_of_parts_is_refused_and_left_alone(
+    model: Bundle, portrait: Pixels, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    output, parts = tmp_path / "k.csv", tmp_path / "k.csv.parts"
+    parts.mkdir()
+    own = parts / "thesis.tex"
+    own.write_text("three years of work")
+    with pytest.raises(UserError, match=r"parts, .* holds thesis\.tex, which predict did not write: "):
+        predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert own.read_text() == "three years of work"
+    own.unlink()
+    pq.write_table(pa.table({"x": [1]}), parts / "000000.parquet")
+    with pytest.raises(UserError, match=r"holds 000000\.parquet, which predict did not write"):
+        predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert pq.read_table(parts / "000000.parquet").to_pylist() == [{"x": 1}]
+    (parts / "000000.parquet").unlink()
+    parts.rmdir()
+    parts.write_text("a file")
+    with pytest.raises(UserError, match=r"k\.csv\.parts, .* is no folder: move it away"):
+        predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert parts.read_text() == "a file"
+    parts.unlink()
+    parts.mkdir()
+    for torn in ("000007.parquet", ".000000.parquet.x1y2z3_8.tmp"):  # of an earlier run, ended by a power cut
+        (parts / torn).write_bytes(b"torn")
+    predict_files([tmp_path / "a.png"], model, output, workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "k.csv"]
+
+
+def test_what_comes_into_the_folder_of_parts_meanwhile_is_left_there(
+    model: Bundle, portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    keep = module.Work.keep
+
+    def meanwhile(work: module.Work, block: Any, table: pa.Table) -> None:
+        keep(work, block, table)
+        (work.folder / "notes.txt").write_text("of the examiner")
+
+    monkeypatch.setattr(module.Work, "keep", meanwhile)
+    predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", workers=1)
+    assert [path.name for path in (tmp_path / "k.csv.parts").iterdir()] == ["notes.txt"]
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -385,8 +430,53 @@ def test_a_copy_that_cannot_be_written_is_said_and_the_others_are_drawn(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(overlay, "atomic_file", full)
-    with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="No space left"):
+    with ThreadPoolExecutor(1) as pool, pytest.warns(NotDrawnWarning, match="No space left") as caught:
         draw_all(tmp_path, sources, rows, pool, 10**9)
+    assert len(caught) == 3
+
+
+def test_copies_that_cannot_be_written_cost_no_prediction(
+    model: Bundle, portrait: Pixels, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    with pytest.warns(
+        NotDrawnWarning, match=r"a\.png was not drawn: its copy /proc/drawn/.* cannot be written"
+    ):
+        predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", overlay=Path("/proc/drawn"), workers=1)
+    (row,) = csv.DictReader((tmp_path / "k.csv").open())
+    assert row["status"] == "face"
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_work(
+    model: Bundle, portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("pictures were looked at")
+
+    monkeypatch.setattr(module, "predicted", never)
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    (tmp_path / "README.md").write_text("a file")
+    for output in (tmp_path / "README.md/k.csv", Path("/proc/k.csv")):
+        with pytest.raises(OSError, match=r"(Not a directory|No such file)") as caught:
+            predict_files([tmp_path / "a.png"], model, output)
+        assert caught.value.filename == str(output)
+
+
+def test_a_full_disk_is_said_of_the_output(
+    model: Bundle, portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.png").write_bytes(png(portrait))
+    monkeypatch.setattr(module, "write_batches", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", workers=1)
+    assert caught.value.filename == str(tmp_path / "k.csv")
+    monkeypatch.setattr(outputs, "atomic_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        outputs.write(tmp_path / "x.csv", SCHEMA, [], model.id)
+    assert caught.value.filename == str(tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize("place", ["in/ages.csv", "in/deep/ages.csv", "one.csv"])
@@ -401,7 +491,12 @@ def test_nothing_is_written_among_the_pictures(place: str, model: Bundle, tmp_pa
 
 @pytest.mark.parametrize(
     ("output", "sentence"),
-    [("ages.xlsx", r"must end in one of .csv, .jsonl, .parquet"), ("folder.csv", "is a folder: name a file")],
+    [
+        ("ages.xlsx", r"must end in one of .csv, .jsonl, .parquet"),
+        ("folder.csv", "is a folder: name a file"),
+        ("é" * 118 + "x.csv", "has a name of 241 bytes: 240 are the most"),
+        ("x" * 300 + ".csv", "has a name of 304 bytes"),
+    ],
 )
 def test_outputs_that_cannot_be_written_are_refused(
     output: str, sentence: str, model: Bundle, tmp_path: Path
@@ -444,6 +539,7 @@ def test_pictures_in_memory_give_the_rows_that_files_give(
         (np.zeros((4, 4), np.uint8), r"picture 0 is an array \(4, 4\) of uint8"),
         ([b"x", np.zeros((4, 4, 3))], r"picture 1 is an array \(4, 4, 3\) of float64"),
         ([3], "picture 0 is <class 'int'>"),
+        ("", "picture 0 is an empty path: name a picture or a folder"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_memory(wrong: Any, sentence: str) -> None:
@@ -575,6 +671,13 @@ def test_the_command_line_predicts_and_names_mistakes(
     assert "faces" in done.stdout
     (row,) = csv.DictReader((tmp_path / "predictions.csv").open())
     assert (row["file"], row["level"]) == ("a.png", "0.5")
+    wrong = vec2age("predict", "a.png", "--model", str(model_folder), "-o", "a.png/x.csv")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("vec2age: a.png/x.csv: Not a directory; see to it, or name another place")
+    assert len(wrong.stderr.splitlines()) == 1
+    wrong = vec2age("predict", "x" * 300, "--model", str(model_folder))
+    assert wrong.returncode == 2
+    assert wrong.stderr == f"vec2age: {'x' * 300}: File name too long; give it a shorter name\n"
     wrong = vec2age("predict", "a.png", "--model", "nothing")
     assert wrong.returncode == 2
     assert wrong.stderr == "vec2age: nothing is no model bundle: name a folder that vec2age export wrote\n"
