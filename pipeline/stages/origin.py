@@ -3,6 +3,7 @@
 DVC runs a stage again when its inputs change; whoever calls one stage by hand is told to.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,9 @@ def check_unchanged(made: Mapping[str, Any], now: Mapping[str, Any], place: Path
     """
     for key, value in now.items():
         if key not in made:
-            raise UserError(f"{place} does not say its {key}: run {command} again (dvc repro)")
-        for where, was, wanted in differences(made[key], value, key):
+            raise UserError(f"{place} does not say what {key} was then: run {command} again (dvc repro)")
+        as_recorded = json.loads(json.dumps(value))  # whose keys are all text
+        for where, was, wanted in differences(made[key], as_recorded, key):
             raise UserError(
                 f"{where} is {wanted!r}, {place} was made with {was!r}: run {command} again (dvc repro)"
             )

@@ -344,6 +344,7 @@ def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
     shutil.rmtree(files.run_folder("swa", "found"))
     with pytest.raises(UserError, match=r"models/found/swa/scores.parquet does not exist"):
         evaluate.run(settings(), 1)
+    assert not files.METRICS.exists(), "nobody takes the numbers of a former run for those of this one"
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
