@@ -32,7 +32,7 @@ from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.recipes import recipe_settings
 from pipeline.stages.running import Summary
-from pipeline.tables import atomic_file, producer_of, read_table, write_table
+from pipeline.tables import atomic_file, producer_of, read_table, sha256, write_table
 
 PRODUCER = "vec2age calibrate"
 NO_PICTURES = "the data set holds no pictures to train whole networks on"
@@ -55,12 +55,12 @@ def run(params: Params, workers: int) -> Summary:
         with atomic_file(files.UNCALIBRATED) as file:
             file.write(f"{why}\n".encode())
         return {"methods": 0, "why": why}
-    recipe = Recipe(**recipe_settings(params.train, wanted.optimizer, wanted.policy))
+    settings = recipe_settings(params.train, wanted.optimizer, wanted.policy)
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),
         read_table(folder / "scores.parquet"),
         material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges),
-        recipe,
+        Recipe(**settings),
         seed=params.seed,
         levels=wanted.levels,
         swag_settings=wanted.swag.model_dump(),
@@ -84,7 +84,13 @@ def run(params: Params, workers: int) -> Summary:
     for name, method in found.methods.items():
         method.members.save(files.CALIBRATED / f"{name}.safetensors")
     save_calibrations(found.calibrations, files.CALIBRATED / "calibration.safetensors")
-    recorded = {**wanted.model_dump(), ORIGIN: origin()}
+    recorded = {
+        **wanted.model_dump(),
+        "seed": params.seed,
+        "recipe": settings | {"balance": balance.model_dump()},
+        "members": sha256(folder / "members.safetensors"),
+        ORIGIN: origin(),
+    }
     for name, table in found.tables.items():
         write_table(table, files.CALIBRATED / f"{name}.parquet", PRODUCER, recorded)
     left = {f"left out: {name}": reason for name, reason in found.left_out.items()}

@@ -13,16 +13,17 @@ from pipeline.reports.networks import tables as networks_tables
 from pipeline.reports.results import read
 from pipeline.reports.uncertainty_tables import uncertainty_tables
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder, uncalibrated, write_json
+from pipeline.stages.outputs import empty_folder, remove, uncalibrated, write_json
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
-from pipeline.tables import read_table, vectors_of, write_table
+from pipeline.tables import read_table, sha256, vectors_of, write_table
 
 
 def run(params: Params, workers: int) -> Summary:
     """Fit the baselines, measure everything; write baselines, tables and metrics."""
     wanted = params.evaluate
+    remove(files.METRICS)
     fitted: dict[str, Any] = {"names": wanted.baselines, "svr_rows": wanted.svr_rows, "seed": params.seed}
     faces = read_table(files.FACES)
     baselines = fit_baselines(
@@ -33,7 +34,8 @@ def run(params: Params, workers: int) -> Summary:
         **fitted,
     )
     write_table(baselines.predictions, files.BASELINES / "predictions.parquet", "vec2age evaluate", fitted)
-    write_table(baselines.settings, files.BASELINES / "settings.parquet", "vec2age evaluate", fitted)
+    recorded = fitted | measured_with(params)
+    write_table(baselines.settings, files.BASELINES / "settings.parquet", "vec2age evaluate", recorded)
     results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
     settings = settings_of(params)
     evaluation = evaluate(results, settings)
@@ -58,3 +60,16 @@ def run(params: Params, workers: int) -> Summary:
     why = uncalibrated() or "run vec2age calibrate"
     unmeasured = {} if found else {"uncertainty": f"not measured: {why}"}
     return {**summary.headlines(evaluation), **networks_summary.headlines(runs), **unmeasured}
+
+
+def measured_with(params: Params) -> dict[str, Any]:
+    """What the errors of calibrated models depend on: settings by their keys, and the calibration's hash."""
+    calibrations = files.CALIBRATED / "calibration.safetensors"
+    return {
+        "seed": params.seed,
+        "evaluate": params.evaluate.model_dump(),
+        "calibrate": params.calibrate.model_dump(),
+        "report.target": params.report.target,
+        "report.unit": params.report.unit,
+        "calibrated": sha256(calibrations) if calibrations.is_file() else None,
+    }

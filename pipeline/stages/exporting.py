@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pipeline import __version__
 from pipeline.encoders import View
 from pipeline.errors import UserError, writing
-from pipeline.faces import shards
 from pipeline.faces.shards import MEASURES
 from pipeline.params import Params
 from pipeline.regression.members import Members
@@ -32,10 +31,11 @@ from pipeline.serving.onnx_export import write_onnx
 from pipeline.serving.reference import Reference, chosen
 from pipeline.stages import files
 from pipeline.stages.encoding import own_settings
-from pipeline.stages.origin import ORIGIN, settings_made_with
+from pipeline.stages.exportable import made_with
+from pipeline.stages.origin import ORIGIN
 from pipeline.stages.outputs import uncalibrated
 from pipeline.stages.running import Summary
-from pipeline.tables import only, producer_of, read_folder, read_table, vectors_of
+from pipeline.tables import only, read_folder, read_table, vectors_of
 
 ONNX = "regressor.onnx"
 
@@ -118,31 +118,6 @@ def find_calibration(method: str, kind: str) -> Calibration:
             return one
     known = ", ".join(f"{one.method} {one.kind}" for one in made)
     raise UserError(f"export asks for {method} {kind}, which was not calibrated: choose one of {known}")
-
-
-def made_with(params: Params) -> dict[str, Any]:
-    """The settings and vectors that models and calibration were made with, proven to be those of now.
-
-    Raises
-    ------
-    UserError
-        Vectors, crops or a setting of `calibrate` have changed since.
-    """
-    made = settings_made_with(files.CALIBRATED / "calibration.parquet", "vec2age calibrate")
-    for name, now in params.calibrate.model_dump().items():
-        if name not in made or made[name] != now:
-            raise UserError(
-                f"calibrate.{name} is {now!r}, {files.CALIBRATED} was made with {made.get(name)!r}: "
-                "run vec2age calibrate again (dvc repro)"
-            )
-    crops = shards.paths(files.CROPS) if files.CROPS.is_dir() else []
-    cut = made[ORIGIN]["crop"]
-    if crops and cut is not None and producer_of(crops[0])["settings"] != cut:
-        raise UserError(
-            f"{files.CROPS} was cut with other settings than the faces that the model was trained on: "
-            "run vec2age embed and what follows it again (dvc repro)"
-        )
-    return made
 
 
 def reference_of(params: Params, faces: pa.Table) -> Reference:

@@ -24,6 +24,9 @@ def run(params: Params, workers: int, optimizer: str) -> Summary:
         workers=workers,
         **params.find_lr.model_dump(),
     )
-    for policy, table in (("fixed", rates.fixed), ("found", rates.found)):
-        write_table(table, files.rates(optimizer, policy), "vec2age find_lr", {"policy": policy, **settings})
+    # the range test's own stay out of the fixed rates: another test trains nothing again there
+    tested = {"find_lr": params.find_lr.model_dump(), "balance": wanted.balance.model_dump()}
+    for policy, table, more in (("fixed", rates.fixed, {}), ("found", rates.found, tested)):
+        recorded = {"policy": policy, **settings, **more}
+        write_table(table, files.rates(optimizer, policy), "vec2age find_lr", recorded)
     return rates.counts()

@@ -3,6 +3,8 @@
 DVC runs a stage again when its inputs change; whoever calls one stage by hand is told to.
 """
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +59,45 @@ def settings_made_with(table: Path, stage: str) -> dict[str, Any]:
         if was.get(path) != now:
             raise UserError(f"{table.parent} was made from another {path} than there is now: {again}")
     return recorded
+
+
+def check_unchanged(made: Mapping[str, Any], now: Mapping[str, Any], place: Path, command: str) -> None:
+    """Refuse what was made with another setting than params.yaml has now.
+
+    Parameters
+    ----------
+    made, now
+        Settings by their keys in params.yaml, recorded and of now; what only `made` has is of no concern.
+    place
+        What was made.
+    command
+        What makes it, as it is typed.
+
+    Raises
+    ------
+    UserError
+        A setting differs, or was not recorded.
+    """
+    for key, value in now.items():
+        if key not in made:
+            raise UserError(f"{place} does not say what {key} was then: run {command} again (dvc repro)")
+        as_recorded = json.loads(json.dumps(value))  # whose keys are all text
+        for where, was, wanted in differences(made[key], as_recorded, key):
+            raise UserError(
+                f"{where} is {wanted!r}, {place} was made with {was!r}: run {command} again (dvc repro)"
+            )
+
+
+def differences(was: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Key, old and new value of every setting that differs, down to the innermost.
+
+    Examples
+    --------
+    >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, "x"))
+    [('x.a.c', 2, 3)]
+    """
+    if isinstance(was, dict) and isinstance(now, dict):
+        for name in now | was:
+            yield from differences(was.get(name), now.get(name), f"{key}.{name}")
+    elif was != now:
+        yield key, was, now

@@ -1,8 +1,9 @@
 """How models on vectors are trained, out of params.yaml, for every stage that trains some."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from pipeline.params.training import Adaptive, Sgd, Train
+from pipeline.params.training import Adaptive, RecipeParams, Sgd, Train
 
 
 def fixed_rate(wanted: Train, optimizer: str) -> float:
@@ -25,3 +26,23 @@ def recipe_settings(wanted: Train, optimizer: str, policy: str) -> dict[str, Any
         **shared,
         **own,
     }
+
+
+def under_keys(settings: Mapping[str, Any], optimizer: str, policy: str) -> dict[str, Any]:
+    """Settings of a recipe, as `recipe_settings` gives them or a table records them, by params.yaml's keys.
+
+    Examples
+    --------
+    >>> under_keys({"loss": "mse", "swa_lr": None, "momentum": 0.0}, "swa", "found")
+    {'train.recipe.loss.name': 'mse', 'train.swa.swa_lr.found': None, 'train.swa.momentum': 0.0}
+    """
+    special = {
+        "loss": "train.recipe.loss.name",
+        "loss_settings": "train.recipe.loss.settings",
+        "swa_lr": f"train.swa.swa_lr.{policy}",
+        "balance": "train.balance",
+        "find_lr": "find_lr",
+    }
+    shared = {name: f"train.recipe.{name}" for name in RecipeParams.model_fields}
+    places = shared | special
+    return {places.get(name, f"train.{optimizer}.{name}"): value for name, value in settings.items()}

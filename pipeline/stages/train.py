@@ -1,15 +1,21 @@
 """Stage train: one model for each seed, with one optimiser and one learning-rate policy."""
 
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.regression.material import material_of
+from pipeline.regression.rates import FOUND, member_seeds
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.runs import train_run
 from pipeline.stages import files
-from pipeline.stages.origin import ORIGIN, origin
+from pipeline.stages.origin import ORIGIN, check_unchanged, origin
 from pipeline.stages.outputs import empty_folder
-from pipeline.stages.recipes import recipe_settings
+from pipeline.stages.recipes import fixed_rate, recipe_settings, under_keys
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import read_table, write_table
+from pipeline.tables import producer_of, read_table, write_table
 
 
 def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
@@ -21,7 +27,7 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
         material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges),
         faces,
         Recipe(**settings),
-        read_table(files.rates(optimizer, policy)),
+        given_rates(params, optimizer, policy),
         workers=workers,
     )
     folder = files.run_folder(optimizer, policy)
@@ -31,3 +37,50 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
     for name, table in trained.tables.items():
         write_table(table, folder / f"{name}.parquet", "vec2age train", recorded)
     return Detailed(trained.counts(), member_seconds=list(trained.seconds))
+
+
+def given_rates(params: Params, optimizer: str, policy: str) -> pa.Table:
+    """The members' seeds and rates that find_lr left, proven to be those that params.yaml asks for.
+
+    Raises
+    ------
+    UserError
+        A setting that they follow from has changed since.
+    """
+    path, again = files.rates(optimizer, policy), f"vec2age find_lr --optimizer {optimizer}"
+    rates = read_table(path)
+    check_members(rates, params, optimizer, path, again)
+    if policy == "found":
+        tested = {"find_lr": params.find_lr.model_dump(), "balance": params.train.balance.model_dump()}
+        made = under_keys(producer_of(path)["settings"], optimizer, policy)
+        now = under_keys(recipe_settings(params.train, optimizer, policy) | tested, optimizer, policy)
+        check_unchanged(made, now, path, again)
+    return rates
+
+
+def check_members(members: pa.Table, params: Params, optimizer: str, place: Path, command: str) -> None:
+    """Refuse members with other seeds, or another fixed rate, than params.yaml asks for.
+
+    Parameters
+    ----------
+    members
+        Columns seed, lr and origin: the rates, or the scores of models that were trained at them.
+    params, optimizer
+        Whose they are.
+    place, command
+        As for `check_unchanged`.
+    """
+    wanted, seeds = params.train.seeds, members["seed"].to_pylist()
+    asked = member_seeds(params.seed, wanted)
+    if isinstance(wanted, list) or len(asked) != len(seeds):
+        held = seeds if isinstance(wanted, list) else len(seeds)
+        check_unchanged({"train.seeds": held}, {"train.seeds": wanted}, place, command)
+    elif asked != seeds:
+        raise UserError(
+            f"seed is {params.seed!r}, of which the first model's seed is {asked[0]}, "
+            f"in {place} it is {seeds[0]}: run {command} again (dvc repro)"
+        )
+    rate = f"train.{optimizer}.lr"
+    for lr, source in zip(members["lr"].to_pylist(), members["origin"].to_pylist(), strict=True):
+        if source != FOUND:
+            check_unchanged({rate: lr}, {rate: fixed_rate(params.train, optimizer)}, place, command)

@@ -1,5 +1,9 @@
 """The ONNX file says what torch says."""
 
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +47,34 @@ def test_it_agrees_with_torch_for_any_number_of_faces(some: Members, tmp_path: P
         expected = some.predict(x).numpy()
         np.testing.assert_allclose(each, expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(mean, expected.mean(0), rtol=1e-5, atol=1e-5)
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+import pipeline
+from pipeline.regression.members import Members
+from pipeline.serving.onnx_export import write_onnx
+assert str(Path(pipeline.__file__).resolve()).startswith(str(Path.cwd())), pipeline.__file__
+write_onnx(Members.load(Path("members.safetensors")), Path("r.onnx"))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_exports_from_different_folders_are_the_same_bytes_without_a_path(tmp_path: Path) -> None:
+    some = members(21, loss="dldl_v2", loss_settings={"labels": list(range(10, 31))})
+    write_onnx(some, tmp_path / "r.onnx")
+    here = (tmp_path / "r.onnx").read_bytes()
+    package = Path(onnx_export.__file__).resolve().parents[1]
+    for word in (str(package.parent), "site-packages", ".py", "stack_trace"):
+        assert word.encode() not in here
+    other = tmp_path / "other"
+    shutil.copytree(package, other / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    some.save(other / "members.safetensors")
+    subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], cwd=other, env=os.environ | {"PYTHONPATH": str(other)}, check=True
+    )
+    assert (other / "r.onnx").read_bytes() == here
 
 
 def test_a_file_that_differs_is_removed_and_that_is_said(

@@ -35,7 +35,7 @@ from pipeline.serving.rows import judge
 from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
 from pipeline.stages.results import print_results
 from pipeline.stages.uncertain import measured_uncertainty
-from pipeline.tables import read_table, vector_type, vectors_of, write_table
+from pipeline.tables import producer_of, read_table, vector_type, vectors_of, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 WIDTH = 6
@@ -91,11 +91,22 @@ def write_inputs() -> None:
     )
     write_table(faces, files.FACES, "vec2age embed", {"encoders": "none"})
     none = faces.slice(0, 0).append_column("parent_id", pa.array([], pa.string()))
-    write_table(none, files.AUGMENTED, "vec2age augment")
+    drawn = {"augment": settings().augment.model_dump(exclude={"pictures"}), "seed": settings().seed}
+    write_table(none, files.AUGMENTED, "vec2age augment", drawn)
+    write_data(settings())
     write_table(calibration_table([], (0.6, 0.98), {}), files.CALIBRATION, "vec2age augment")
     write_table(pa.table({"bin": pa.array([], pa.int64())}), files.BALANCE, "vec2age augment")
     write_table(ingest.NO_VECTORS, files.READY_VECTORS, "vec2age ingest")
     write_table(Rejects().table(), files.REJECTS, "vec2age split")
+
+
+def write_data(wanted: Params) -> None:
+    """The tables of ingest and split, as far as anything here reads them."""
+    faces = read_table(files.FACES, ["face_id", "split"])
+    data = {"data": wanted.data.model_dump(), "ingest": wanted.ingest.model_dump()}
+    write_table(faces.select(["face_id"]), files.MANIFEST, "vec2age ingest", data)
+    split = {"seed": wanted.seed, "split": wanted.split.model_dump()}
+    write_table(faces, files.SPLITS, "vec2age split", split)
 
 
 def hashes(*folders: Path) -> dict[str, str]:
@@ -407,6 +418,7 @@ def test_every_method_can_be_exported(copy: Path, method: str) -> None:
 def test_where_groups_are_columns_the_widest_interval_is_served(copy: Path) -> None:
     grouped = settings(calibrate__groups="gender")
     calibrate.run(grouped, 1)
+    evaluate.run(grouped, 1)
     exporting.export(grouped, Path("bundle"), onnx=False)
     found = load(Path("bundle"), pictures=False)
     x = vectors_of(read_table(files.FACES))
@@ -456,6 +468,7 @@ def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -
     embed_as(STRANGER)
     train.run(settings(), 1, optimizer="adam", policy="fixed")
     calibrate.run(settings(), 1)
+    evaluate.run(settings(), 1)
     with pytest.raises(UserError, match=f"trained on vectors of {re.escape(STRANGER)}, the encoder here is"):
         exporting.export(settings(), Path("bundle"))
     assert not Path("bundle").exists()
@@ -508,6 +521,130 @@ def test_export_refuses_settings_of_calibrate_that_have_changed_since(
     assert str(raised.value).endswith("run vec2age calibrate again (dvc repro)")
 
 
+EARLY = "ingest split augment"
+STALE: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"data__settings": {"per_age": 5}},
+        "data.settings.per_age is 5, data/manifest.parquet was made with 40",
+        "ingest",
+    ),
+    (
+        {"ingest__max_target": 9.0},
+        "ingest.max_target is 9.0, data/manifest.parquet was made with None",
+        "ingest",
+    ),
+    ({"seed": 7}, "seed is 7, data/splits.parquet was made with 20201", "split"),
+    ({"split__test": 0.3}, "split.test is 0.3, data/splits.parquet was made with 0.2", "split"),
+    (
+        {"augment__max_tries": 3},
+        "augment.max_tries is 3, embeddings/augmented.parquet was made with 20",
+        "augment",
+    ),
+    (
+        {"train__adam__lr": 0.5},
+        "train.adam.lr is 0.5, models/find_lr/adam/fixed.parquet was made with 0.02",
+        "find_lr --optimizer adam",
+    ),
+    (
+        {"train__recipe__epochs": 3},
+        "train.recipe.epochs is 3, models/fixed/adam was made with 6",
+        "train --optimizer adam --policy fixed",
+    ),
+    (
+        {"train__balance__column": "gender"},
+        "train.balance.column is 'gender', models/fixed/adam was made with None",
+        "train --optimizer adam --policy fixed",
+    ),
+    (
+        {"calibrate__swag__rank": 4},
+        "calibrate.swag.rank is 4, models/calibrated was made with 3",
+        "calibrate",
+    ),
+    (
+        {"evaluate__threshold": 16},
+        "evaluate.threshold is 16.0, reports/metrics.json was made with 18.0",
+        "evaluate",
+    ),
+    (
+        {"report__unit": "points"},
+        "report.unit is 'points', reports/metrics.json was made with 'years'",
+        "evaluate",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence", "stage"), STALE)
+def test_export_refuses_a_setting_that_has_changed_since_anything_was_made_with_it(
+    copy: Path, changes: dict[str, Any], sentence: str, stage: str
+) -> None:
+    more = " and what follows it" if stage in EARLY.split() else ""
+    with pytest.raises(UserError) as raised:
+        exporting.export(settings(**changes), Path("bundle"), onnx=False)
+    assert str(raised.value) == f"{sentence}: run vec2age {stage}{more} again (dvc repro)"
+    assert not Path("bundle").exists()
+
+
+def test_export_takes_changed_settings_once_the_stages_ran_again(copy: Path) -> None:
+    changed = settings(train__recipe__epochs=3)
+    train.run(changed, 1, optimizer="adam", policy="fixed")
+    with pytest.raises(UserError, match=r"^train.recipe.epochs is 3, models/calibrated was made with 6: run"):
+        exporting.export(changed, Path("bundle"), onnx=False)
+    calibrate.run(changed, 1)
+    with pytest.raises(UserError, match=r"^reports/metrics.json was measured of another models/calibrated"):
+        exporting.export(changed, Path("bundle"), onnx=False)
+    evaluate.run(changed, 1)
+    exporting.export(changed, Path("bundle"), onnx=False)
+    assert json.loads(Path("bundle/params.json").read_text())["train"]["recipe"]["epochs"] == 3
+
+
+def test_export_refuses_models_that_were_trained_again_after_the_calibration(copy: Path) -> None:
+    train.run(settings(train__recipe__epochs=3), 1, optimizer="adam", policy="fixed")
+    path = files.run_folder("adam", "fixed") / "scores.parquet"
+    made = producer_of(path)["settings"] | {"epochs": 6}
+    write_table(read_table(path), path, "vec2age train", made)
+    with pytest.raises(UserError, match=r"^models/fixed/adam holds other models than models/calibrated was"):
+        exporting.export(settings(), Path("bundle"), onnx=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (files.CALIBRATED / "calibration.parquet", "models/calibrated does not say what seed was then"),
+        (files.BASELINES / "settings.parquet", "reports/metrics.json does not say what evaluate was then"),
+    ],
+)
+def test_export_refuses_what_does_not_say_how_it_was_made(copy: Path, path: Path, said: str) -> None:
+    made = producer_of(path)
+    older = {key: value for key, value in made["settings"].items() if key not in ("evaluate", "recipe")}
+    if path.name == "calibration.parquet":
+        del older["seed"]
+    write_table(read_table(path), path, made["producer"], older)
+    with pytest.raises(UserError, match=f"^{said}: run {made['producer']} again"):
+        exporting.export(settings(), Path("bundle"), onnx=False)
+
+
+def test_export_refuses_crops_of_other_settings_than_those_of_now(copy: Path) -> None:
+    cut = settings().crop.model_dump() | {"detector_settings": {}}
+    made = {"encoders": "none", "combine": "concatenate", "crop": cut}
+    write_table(read_table(files.FACES), files.FACES, "vec2age embed", made)
+    train.run(settings(), 1, optimizer="adam", policy="fixed")
+    calibrate.run(settings(), 1)
+    evaluate.run(settings(), 1)
+    for changes, sentence in (
+        (
+            {"crop__max_pixels": 1000},
+            "crop.max_pixels is 1000, data/crops was made with 50000000: run vec2age crop",
+        ),
+        (
+            {"encoder__combine": "average"},
+            "encoder.combine is 'average', embeddings/faces.parquet was made with",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"^{sentence}"):
+            exporting.export(settings(**changes), Path("bundle"), onnx=False)
+    exporting.export(settings(), Path("bundle"), onnx=False)
+
+
 def test_groups_are_measured_as_they_were_calibrated_whatever_params_say_by_now(copy: Path) -> None:
     grouped = settings(calibrate__groups="gender")
     calibrate.run(grouped, 1)
@@ -541,14 +678,20 @@ def test_coverage_and_errors_are_over_subjects_where_they_are_known(copy: Path) 
 
 
 def test_a_bundle_names_the_data_that_its_vectors_were_made_from(copy: Path) -> None:
-    made = {"data/manifest.parquet": "0a" * 32, "data/splits.parquet": "0b" * 32}
+    made = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.MANIFEST, files.SPLITS)}
     write_table(read_table(files.FACES), files.FACES, "vec2age embed", {"sha256": made})
     train.run(settings(), 1, optimizer="adam", policy="fixed")
     calibrate.run(settings(), 1)
-    write_table(read_table(files.FACES, ["face_id"]), files.MANIFEST, "vec2age ingest", {})  # a later one
+    evaluate.run(settings(), 1)
     exporting.export(settings(), Path("bundle"), onnx=False)
     own = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.FACES, files.AUGMENTED)}
     assert load(Path("bundle"), pictures=False).described["data"]["sha256"] == made | own
+    later = read_table(files.SPLITS).slice(1)
+    write_table(later, files.SPLITS, "vec2age split", producer_of(files.SPLITS)["settings"])
+    with pytest.raises(
+        UserError, match=r"^data/splits.parquet is another than when .* run vec2age embed and"
+    ):
+        exporting.export(settings(), Path("bundle"), onnx=False)
 
 
 def test_an_exported_bundle_holds_the_network_that_encodes_and_no_place_of_this_machine(copy: Path) -> None:
@@ -567,8 +710,10 @@ def test_an_exported_bundle_holds_the_network_that_encodes_and_no_place_of_this_
     )
     encoder = build("finetuned", margin=wanted.crop.margin, **own)
     embed_as(encoder.fingerprint)
+    write_data(wanted)
     train.run(wanted, 1, optimizer="adam", policy="fixed")
     calibrate.run(wanted, 1)
+    evaluate.run(wanted, 1)
     exporting.export(wanted, Path("bundle"), onnx=False)
     for name in ("bundle.json", "params.json"):
         assert str(copy) not in (copy / "bundle" / name).read_text()

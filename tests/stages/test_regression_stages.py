@@ -1,6 +1,7 @@
 """The stages find_lr, train, evaluate and report, from a small table of vectors to the page."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -187,13 +188,10 @@ def test_augmented_faces_train(copy: Path) -> None:
 
 def test_a_member_without_a_suggestion_takes_the_fixed_rate_and_says_so(copy: Path) -> None:
     # The second batch already exceeds the best loss by this factor, so that the test ends before it can tell.
-    counts = find_lr.run(
-        settings(find_lr__stop_factor=1.000001, find_lr__min_lr=10.0, find_lr__max_lr=1e6),
-        1,
-        optimizer="adam",
-    )
+    hasty = settings(find_lr__stop_factor=1.000001, find_lr__min_lr=10.0, find_lr__max_lr=1e6)
+    counts = find_lr.run(hasty, 1, optimizer="adam")
     assert counts["without a suggestion, at the fixed rate"] == 3
-    train.run(settings(), 1, optimizer="adam", policy="found")
+    train.run(hasty, 1, optimizer="adam", policy="found")
     scores = read_table(files.run_folder("adam", "found") / "scores.parquet")
     assert set(scores["lr"].to_pylist()) == {0.01}
     assert set(scores["origin"].to_pylist()) == {"fixed, as the finder has no suggestion"}
@@ -266,6 +264,54 @@ def test_a_missing_input_is_named(copy: Path, missing: Path) -> None:
         train.run(settings(), 1, optimizer="adam", policy="fixed")
 
 
+@pytest.mark.parametrize(
+    ("policy", "changes", "sentence"),
+    [
+        ("fixed", {"train__seeds": 2}, "train.seeds is 2, PATH was made with 3"),
+        ("fixed", {"train__seeds": [5, 3]}, r"train.seeds is \[5, 3\], PATH was made with \[\d+, \d+, \d+\]"),
+        ("found", {"seed": 7}, r"seed is 7, of which the first model's seed is \d+, in PATH it is \d+"),
+        ("fixed", {"train__adam__lr": 0.5}, "train.adam.lr is 0.5, PATH was made with 0.01"),
+        ("found", {"train__recipe__dropout": 0.5}, "train.recipe.dropout is 0.5, PATH was made with 0.0"),
+        (
+            "found",
+            {"train__recipe__loss": {"name": "l1", "settings": {}}},
+            "train.recipe.loss.name is 'l1', PATH",
+        ),
+        (
+            "found",
+            {"train__balance__column": "target"},
+            "train.balance.column is 'target', PATH was made with None",
+        ),
+        ("found", {"find_lr__slope": "rate"}, "find_lr.slope is 'rate', PATH was made with 'step'"),
+    ],
+)
+def test_rates_that_params_no_longer_ask_for_train_nothing(
+    copy: Path, policy: str, changes: dict[str, Any], sentence: str
+) -> None:
+    before = hashes(files.MODELS)
+    place = re.escape(str(files.rates("adam", policy)))
+    again = r": run vec2age find_lr --optimizer adam again \(dvc repro\)$"
+    with pytest.raises(UserError, match=f"^{sentence.replace('PATH', place)}.*{again}"):
+        train.run(settings(**changes), 1, optimizer="adam", policy=policy)
+    assert hashes(files.MODELS) == before
+    find_lr.run(settings(**changes), 1, optimizer="adam")
+    train.run(settings(**changes), 1, optimizer="adam", policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes"),
+    [
+        ("found", {"train__adam__lr": 0.5}),
+        ("fixed", {"find_lr__steps": 50}),
+        ("fixed", {"train__recipe__dropout": 0.5}),
+    ],
+)
+def test_rates_that_a_setting_does_not_touch_are_taken(
+    copy: Path, policy: str, changes: dict[str, Any]
+) -> None:
+    train.run(settings(**changes), 1, optimizer="adam", policy=policy)
+
+
 def test_evaluate_measures_in_the_unit_that_the_report_names(copy: Path) -> None:
     told = evaluate.run(settings(report__target="attractiveness", report__unit="points"), 1)
     errors = [str(value) for name, value in told.items() if name.startswith("test MAE")]
@@ -298,6 +344,7 @@ def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
     shutil.rmtree(files.run_folder("swa", "found"))
     with pytest.raises(UserError, match=r"models/found/swa/scores.parquet does not exist"):
         evaluate.run(settings(), 1)
+    assert not files.METRICS.exists(), "nobody takes the numbers of a former run for those of this one"
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
