@@ -36,7 +36,7 @@ from pipeline.regression.members import Members
 from pipeline.regression.mlp import Layout
 from pipeline.regression.uncertainty import Method
 from pipeline.regression.uncertainty_conformal import LOCAL, calibrate
-from pipeline.serving import bundle
+from pipeline.serving import bundle, packing
 from pipeline.serving.encoding import EncoderSettings
 from pipeline.serving.looking import Seen, look, make_looker
 from pipeline.serving.reference import Reference
@@ -61,7 +61,7 @@ def random_model(folder: Path) -> None:
     calibrations = calibrate("ensemble", (said, target), (said, target), (0.5, 0.9))
     encoder = EncoderSettings(("dlib",), (View(),), 0.25)
     settings = Settings()
-    bundle.write(
+    packing.write(
         folder,
         members=method.members,
         distribution=False,

@@ -24,7 +24,7 @@ from pipeline.regression.uncertainty_conformal import Calibration
 from pipeline.regression.uncertainty_files import load_calibrations
 from pipeline.reports.provenance import revision
 from pipeline.reports.uncertainty_names import title_of
-from pipeline.serving import bundle
+from pipeline.serving import packing
 from pipeline.serving.card import model_card
 from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.onnx_export import write_onnx
@@ -75,7 +75,7 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
     if onnx:
         extra[ONNX] = write_regressor
     with writing(folder):
-        identity = bundle.write(
+        identity = packing.write(
             folder,
             members=members,
             distribution=wanted.method == "distribution",

@@ -21,7 +21,7 @@ from pipeline.regression.members import Members
 from pipeline.regression.mlp import Layout
 from pipeline.regression.uncertainty import Method
 from pipeline.regression.uncertainty_conformal import calibrate
-from pipeline.serving import bundle
+from pipeline.serving import bundle, packing
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.encoding import EncoderSettings
 from pipeline.serving.reference import Reference
@@ -101,7 +101,7 @@ def make_bundle(folder: Path, extra: Any = None, width: int = WIDTH, **changes: 
         "data": {"name": "sample", "faces": {"train": 500, "validation": 500, "test": 0}, "sha256": {}},
     }
     quality = {"sharpness": (1.0, 1e9), "face_size": (100.0, 1e9), "yaw": (0.0, 80.0)}
-    return bundle.write(
+    return packing.write(
         folder,
         members=members,
         distribution=False,

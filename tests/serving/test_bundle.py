@@ -17,7 +17,7 @@ from pipeline.encoders import View
 from pipeline.encoders.finetuned import METADATA_KEY
 from pipeline.encoders.trunks import build_trunk
 from pipeline.errors import UserError
-from pipeline.serving import bundle
+from pipeline.serving import packing
 from pipeline.serving.bundle import Bundle, load
 from pipeline.serving.card import model_card
 from pipeline.serving.encoding import EncoderSettings, matching_encoders
@@ -318,7 +318,7 @@ def test_a_failed_export_leaves_the_older_bundle(tmp_path: Path, new_bundle: New
 
     old = load(tmp_path / "b", pictures=False)
     with pytest.raises(UserError, match="no"):
-        bundle.write(
+        packing.write(
             tmp_path / "b",
             members=old.method.members,
             distribution=False,
