@@ -98,15 +98,26 @@ def test_doctor_names_each_gap_with_a_remedy() -> None:
     assert all(len(line.split()) > 3 for line in lines)
 
 
-def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+def let_doctor_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the command line call a command in which this is raised."""
 
-    monkeypatch.setattr("pipeline.doctor.print_diagnosis", interrupted)
+    def raising(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pipeline.doctor.print_diagnosis", raising)
     monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
+
+
+def code_after(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The exit code of a command in which this is raised."""
+    let_doctor_raise(error, monkeypatch)
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 130
+    return ended.value.code
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert code_after(KeyboardInterrupt(), monkeypatch) == 130
     assert capsys.readouterr().err == "vec2age: interrupted; run the same command again to go on\n"
 
 
@@ -130,24 +141,13 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
 def test_what_the_machine_refuses_is_one_sentence_and_exit_code_2(
     error: OSError, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("pipeline.doctor.print_diagnosis", refused)
-    monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    assert code_after(error, monkeypatch) == 2
     assert capsys.readouterr().err == f"vec2age: {sentence}\n"
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError])
 def test_a_bug_keeps_its_traceback(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise kind("a bug")
-
-    monkeypatch.setattr("pipeline.doctor.print_diagnosis", broken)
-    monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
+    let_doctor_raise(kind("a bug"), monkeypatch)
     with pytest.raises(kind, match="a bug"):
         cli.main()
 

@@ -36,7 +36,8 @@ def mean_difference(errors: FloatArray) -> FloatArray:
     if not pairs:
         return np.full(errors.shape[:-1], np.nan)[()]
     differences = [np.abs(errors[..., i] - errors[..., j]) for i, j in pairs]
-    return np.mean(differences, axis=0)[()]  # type: ignore[no-any-return]
+    mean: FloatArray = np.mean(differences, axis=0)
+    return mean
 
 
 def bias_score(prediction: ArrayLike, target: ArrayLike, groups: Any) -> FloatArray:

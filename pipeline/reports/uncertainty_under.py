@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from pipeline.metrics.calibration import Judged
+from pipeline.metrics.calibration import FloatArray, Judged
 from pipeline.metrics.screening import (
     at_cut,
     brier,
@@ -62,15 +63,22 @@ def under_row(test: Judged, validation: Judged, settings: Settings, rate: float)
     }
 
 
+def answers(one: Judged, settings: Settings) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """The stated probabilities of being under the threshold, and which faces are."""
+    if one.under is None or settings.threshold is None:
+        raise ValueError(f"{one.method} was asked for no probability of being under a threshold")
+    return one.under, one.target < settings.threshold
+
+
 def points(asked: Sequence[Judged], settings: Settings, curve: str) -> pd.DataFrame:
     """The points of one curve of every method and kind, thinned to what can be seen."""
     columns = ["method", "kind", "title", "x", "y"]
     frames = []
     for one in asked:
-        truth = one.target < (settings.threshold or 0)
+        probability, truth = answers(one, settings)
         if truth.all() or not truth.any():
             continue
-        x, y = (roc if curve == "roc" else precision_recall)(one.under, truth)  # type: ignore[arg-type]
+        x, y = (roc if curve == "roc" else precision_recall)(probability, truth)
         kept = np.unique(np.linspace(0, len(x) - 1, min(CURVE_POINTS, len(x))).astype(int))
         frames.append(pd.DataFrame({**names(one), "x": x[kept], "y": y[kept]}))
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
@@ -82,8 +90,8 @@ RELIABILITY = ["method", "kind", "title", "stated", "observed", "low", "high", "
 def reliability_rows(asked: Sequence[Judged], settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of `Uncertainty.reliability`."""
     for one in asked:
-        truth = one.target < (settings.threshold or 0)
-        for found in reliability(one.under, truth, subjects=one.subjects):  # type: ignore[arg-type]
+        probability, truth = answers(one, settings)
+        for found in reliability(probability, truth, subjects=one.subjects):
             yield {
                 **names(one),
                 "stated": found.stated,

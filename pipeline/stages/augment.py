@@ -61,8 +61,9 @@ def run(params: Params, workers: int) -> Summary:
                 calibration = calibration_table(
                     track(unfiltered, "measuring operations", len(measured)), limits, TABLE_1
                 )
-                kept = track(fill(params, slots, vectors, pool, tally), "augmenting", len(slots))
-                blocks = augmented_blocks(with_pictures(kept, pictures), training, schema)
+                kept = fill(params, slots, vectors, pool, tally, keep_images=pictures is not None)
+                shown = with_pictures(track(kept, "augmenting", len(slots)), pictures)
+                blocks = augmented_blocks(shown, training, schema)
                 rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
             vectors.compact()
             summary = {"newly encoded": vectors.encoded, "precision": " ".join(sentences)}
@@ -110,7 +111,13 @@ def measure(
 
 
 def fill(
-    params: Params, slots: dict[str, int], vectors: StoredEncoders, pool: ProcessPoolExecutor, tally: Tally
+    params: Params,
+    slots: dict[str, int],
+    vectors: StoredEncoders,
+    pool: ProcessPoolExecutor,
+    tally: Tally,
+    *,
+    keep_images: bool = False,
 ) -> Iterator[list[Kept]]:
     """As many pictures of each face as it has slots, drawn again until they lie within the limits."""
     wanted, found = params.augment, operations(params)
@@ -124,7 +131,7 @@ def fill(
         max_similarity=wanted.max_similarity,
         max_tries=wanted.max_tries,
         tally=tally,
-        keep_images=wanted.pictures is not None,
+        keep_images=keep_images,
     )
 
 

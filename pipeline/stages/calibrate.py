@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoders.augmenting import Tally, augment_faces
+from pipeline.encoders.augmenting import Tally
 from pipeline.encoders.stored import StoredEncoders
 from pipeline.encoders.table import with_vectors
 from pipeline.errors import UserError
-from pipeline.faces.augmentation import Attempts, Operation, draw
 from pipeline.metrics.calibration import faces_needed
 from pipeline.params import Params
 from pipeline.progress import track
@@ -25,7 +24,7 @@ from pipeline.regression.uncertainty_networks import NETWORK, networks_said
 from pipeline.regression.uncertainty_run import VIEWS, calibrated_run, trained_methods
 from pipeline.regression.uncertainty_said import Predicted
 from pipeline.stages import files
-from pipeline.stages.augment import Chains, stream
+from pipeline.stages.augment import fill
 from pipeline.stages.encoding import settled_encoders
 from pipeline.stages.origin import ORIGIN, origin, settings_made_with
 from pipeline.stages.outputs import empty_folder
@@ -136,28 +135,12 @@ def augmented_views(params: Params, faces: pa.Table, workers: int) -> tuple[pa.T
         return None, "calibrate.views is 0"
     if ready_vectors() is not None:
         return None, "the data set holds no pictures to augment"
-    wanted = params.augment
     judged = faces.filter(pc.not_equal(faces["split"], "train"))["face_id"].to_pylist()
-    operations = [Operation(**operation.model_dump()) for operation in wanted.operations]
-    chains: Chains = [(one,) for one in operations] if wanted.apply == "alone" else [tuple(operations)]
     encoders, _ = settled_encoders(params)
     vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
     tally = Tally()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        kept = augment_faces(
-            stream(
-                dict.fromkeys(judged, params.calibrate.views),
-                vectors,
-                lambda face: Attempts(params.seed, face, chains, wanted.max_tries),
-            ),
-            draw,
-            vectors,
-            pool,
-            min_similarity=wanted.min_similarity,
-            max_similarity=wanted.max_similarity,
-            max_tries=wanted.max_tries,
-            tally=tally,
-        )
+        kept = fill(params, dict.fromkeys(judged, params.calibrate.views), vectors, pool, tally)
         pairs = [(one.parent_id, one.vector) for face in track(kept, "views", len(judged)) for one in face]
     vectors.compact()
     parents = pa.table({"parent_id": pa.array([parent for parent, _ in pairs], pa.string())})

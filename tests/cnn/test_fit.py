@@ -17,7 +17,7 @@ from pipeline.cnn.fit import Fitted, Material, fit_network
 from pipeline.cnn.heads import ComboHead, DistributionHead, ValueHead
 from pipeline.cnn.loading import Faces
 from pipeline.cnn.module import Row
-from pipeline.cnn.network import FaceNetwork
+from pipeline.cnn.network import FaceNetwork, Head
 from pipeline.cnn.recipe import Machine, Recipe
 from pipeline.cnn.training import DONE, LAST
 from pipeline.encoders.trunks import Trunk
@@ -270,12 +270,12 @@ def test_weighted_faces_count_by_their_weight(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_validation_loss_does_not_depend_on_the_batch_size(
-    tmp_path: Path, loss: str, head: nn.Module, precision: str
+    tmp_path: Path, loss: str, head: Head, precision: str
 ) -> None:
     settings = {"labels": 100} if loss in ("corn", "combo") else {}
     criterion = Criterion(losses.build(loss, **settings))
     torch.manual_seed(0)
-    start = FaceNetwork(Tiny(), head)  # type: ignore[arg-type]
+    start = FaceNetwork(Tiny(), head)
     recipe = replace(RECIPE, epochs=1, frozen_epochs=1, lr=1e-12, precision=precision)
 
     def measured(size: int, devices: int = 1) -> tuple[float, float]:
