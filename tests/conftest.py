@@ -6,11 +6,30 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+# Killing by the clock would miss a process that is done before a busy machine looks.
+DIES = """
+import fnmatch, os, signal, sys
+
+pattern, finished = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+
+def die(event, arguments):
+    global finished
+    if event == "os.rename" and fnmatch.fnmatch(os.fspath(arguments[1]), pattern):
+        if finished == 0:
+            os.killpg(0, signal.SIGKILL)
+        finished -= 1
+
+sys.addaudithook(die)
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +37,25 @@ def interruptible() -> None:
     """A shell hands SIGINT down as ignored to what it runs in the background; some tests send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def killed() -> Callable[..., None]:
+    """Run code until `finished` files of a pattern have their names, and kill it as the next gets its own."""
+
+    def run(code: str, words: Sequence[str], pattern: str, finished: int) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", DIES + code, pattern, str(finished), *words],
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, f"it ended before it could be killed: {done.stderr}"
+
+    return run
 
 
 @pytest.fixture(scope="session")

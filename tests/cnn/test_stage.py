@@ -1,12 +1,8 @@
 """The stage finetune: from crops to networks, tables, and vectors of the network that it trained."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -127,25 +123,15 @@ def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(project: A
     assert hashes() == first
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(project: Any, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(project: Any, killed: Callable[..., None]) -> None:
     changes = {"finetune__recipe__epochs": 12, "finetune__seeds": 1}
     run(**changes)
     expected = hashes()
     shutil.rmtree(folder())
     with open("params.yaml", "w") as file:
         YAML().dump(tree(**changes), file)
-    code = "from pipeline.cli import main; import sys; sys.argv[1:] = sys.argv[1].split(); main()"
-    words = "finetune --loss dldl_v2 --backbone test_resnet --workers 1"
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    child = subprocess.Popen([sys.executable, "-c", code, words], env=environment)
-    last = files.checkpoint_folder("dldl_v2", "test_resnet") / "member0" / "last.ckpt"
-    until = time.monotonic() + 200
-    while not last.exists():
-        assert child.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    words = ["finetune", "--loss", "dldl_v2", "--backbone", "test_resnet", "--workers", "1"]
+    killed("from pipeline.cli import main; main()", words, "*/member0/last.ckpt", finished=3)
     assert not (folder() / "scores.parquet").exists()
     run(**changes)
     assert hashes() == expected

@@ -3,10 +3,6 @@
 import csv
 import dataclasses
 import hashlib
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter, defaultdict
 
 import dlib
@@ -213,19 +209,14 @@ def test_missing_torn_and_empty_pictures_are_drawn_again(rendered, tmp_path):
     assert pictures(tmp_path) == whole
 
 
-def test_a_rendering_killed_half_way_ends_in_the_same_bytes(rendered, tmp_path):
+def test_a_rendering_killed_half_way_ends_in_the_same_bytes(rendered, tmp_path, killed):
     root = tmp_path / "killed"
     code = (
-        "import sys; from pathlib import Path; from pipeline.datasets.sample import render; "
+        "from pathlib import Path; from pipeline.datasets.sample import render; "
         f"render(Path(sys.argv[1]), {SEED}, per_age=3, workers=1)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(root)])
-    deadline = time.monotonic() + 60
-    while len(list(root.glob("*.jpg"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    assert 5 <= len(list(root.glob("*.jpg"))) < 54
+    killed(code, [str(root)], "*.jpg", finished=5)
+    assert len([name for name in pictures(root) if not name.startswith(".")]) == 5
     assert not (root / LABELS).exists()
     render(root, SEED, per_age=3, workers=1)
     shown = {name: data for name, data in pictures(root).items() if not name.startswith(".")}

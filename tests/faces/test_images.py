@@ -148,13 +148,13 @@ def test_rejects_formats_outside_the_list(kind: str) -> None:
 def test_rejects_a_decompression_bomb_without_decoding_it() -> None:
     data = one_colour_png(50_000)
     assert len(data) < 2_000_000
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     error = rejected(data)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert error.reason == "too_many_pixels"
     assert "2500000000 pixels" in error.detail
     assert grown < 30_000  # KiB; decoded it would have 2.5 GB
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_rejects_more_than_max_pixels_without_decoding_them() -> None:
@@ -307,7 +307,7 @@ def test_refuses_pipes_devices_and_folders_without_waiting(root: Path) -> None:
     os.mkfifo(root / "pipe")
     start = time.perf_counter()
     assert refused("pipe", root).reason == "not_a_file"
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 10, "nobody writes into it: a reader would wait for ever"
     assert refused("sub", root).reason == "not_a_file"
     assert refused("null", Path("/dev")).reason == "not_a_file"
 

@@ -6,11 +6,9 @@ import hashlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -284,19 +282,17 @@ def test_what_comes_into_the_folder_of_parts_meanwhile_is_left_there(
 
 
 SCRIPT = """
-import sys
 from pathlib import Path
 from pipeline.serving.bundle import load
 from pipeline.serving.run import predict_files
 
-if __name__ == "__main__":
-    folder, model, output = map(Path, sys.argv[1:])
-    print(predict_files([folder], load(model), output, workers=1, block_files=2), flush=True)
+folder, model, output = map(Path, sys.argv[1:])
+predict_files([folder], load(model), output, workers=1, block_files=2)
 """
 
 
 def test_a_killed_process_loses_no_finished_block(
-    portrait: Pixels, model: Bundle, model_folder: Path, tmp_path: Path
+    portrait: Pixels, model: Bundle, model_folder: Path, tmp_path: Path, killed: Callable[..., None]
 ) -> None:
     root = tmp_path / "in"
     root.mkdir()
@@ -305,20 +301,11 @@ def test_a_killed_process_loses_no_finished_block(
         pixels[:4, :4] = number
         (root / f"{number:02d}.png").write_bytes(png(pixels))
     output = tmp_path / "ages.csv"
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "script.py"), str(root), str(model_folder), str(output)]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     parts = tmp_path / "ages.csv.parts"
-    until = time.monotonic() + 120
-    while not list(parts.glob("*.parquet")) and time.monotonic() < until and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed(SCRIPT, [str(root), str(model_folder), str(output)], f"{parts}/*.parquet", finished=2)
     assert not output.exists()
-    assert list(parts.glob("*.parquet"))
     counts = predict_files([root], model, output, workers=1, block_files=2)
-    assert counts["blocks kept from an earlier run"] >= 1
+    assert counts["blocks kept from an earlier run"] == 2
     assert counts["faces"] == 12
     predict_files([root], model, tmp_path / "undisturbed.csv", workers=1, block_files=2)
     assert output.read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()

@@ -2,10 +2,7 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -179,20 +176,12 @@ def test_one_worker_gives_the_same_bytes_as_two_and_keeps_no_pictures_unless_ask
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes_without_encoding_twice(
-    fresh: Path, complete: Path, embedded: Path
+    fresh: Path, complete: Path, embedded: Path, killed: Callable[..., None]
 ) -> None:
     with open("params.yaml", "w", encoding="utf-8") as file:
         YAML().dump(tree(), file)
-    store = next(files.STORE.iterdir())
-    before = len(list(store.glob("*.parquet")))
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "augment", "--workers", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    running = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-    while running.poll() is None and len(list(store.glob("*.parquet"))) < before + 2:
-        time.sleep(0.02)
-    assert running.poll() is None, "it must be killed while it works"
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    words = ["augment", "--workers", "2"]
+    killed("from pipeline.cli import main; main()", words, f"*{files.STORE}/*.parquet", finished=2)
     assert not files.AUGMENTED.exists()
     survived = stored(fresh)
     assert survived > stored(embedded)
