@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from pipeline.faces.images import ImageRejected, decode, read_file
 from pipeline.serving.rows import FACE
@@ -17,6 +17,8 @@ from pipeline.tables import atomic_file
 
 COLOUR, DOUBTFUL = (0, 114, 178), (213, 94, 0)
 JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
+MARK = b"drawn by vec2age"
+"""The comment in every copy: a picture without it is nobody's to replace."""
 LONGEST = 240  # bytes: file systems take 255, and atomic_file writes 14 more in the meantime
 STANDING_FOR = re.compile("_+(root|up)")
 
@@ -131,9 +133,21 @@ def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_p
         pen.text(place, text, fill=(255, 255, 255), font=font)
     path = copy_path(folder, source.file)
     try:
-        with atomic_file(path) as file:
-            image.save(file, "JPEG", quality=90)
+        why = "something else is there" if path.exists() and not is_copy(path) else None
+        if why is None:
+            with atomic_file(path) as file:
+                image.save(file, "JPEG", quality=90, comment=MARK)
     except OSError as error:
-        why = error.strerror or error
-        return f"{source.file} was not drawn: its copy {path} cannot be written ({why})"
-    return None
+        why = str(error.strerror or error)
+    return None if why is None else f"{source.file} was not drawn: its copy {path} cannot be written ({why})"
+
+
+def is_copy(path: Path) -> bool:
+    """Whether a file is a copy that was drawn before."""
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path) as image:
+            return bool(image.info.get("comment") == MARK)
+    except (UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+        return False

@@ -84,7 +84,7 @@ def predict_files(
     """Write the predictions for every file named and in every folder named.
 
     Interrupted at any moment, the same command goes on with the first unfinished block and ends with the
-    same file. Pictures are opened read-only; nothing is written into their folders.
+    same file. Pictures are opened read-only; nothing is written into the folders named.
 
     Parameters
     ----------
@@ -110,11 +110,11 @@ def predict_files(
     Raises
     ------
     UserError
-        A path does not exist, there is no file, the output would lie among the pictures, or the folder of
-        its parts holds something else.
+        A path does not exist, there is no file, the output or copies would lie among the pictures or
+        around them, or the folder of the output's parts holds something else.
     """
     outputs.check_name(output)
-    check_apart(paths, [output, *([overlay] if overlay else [])])
+    check_apart(paths, output, overlay)
     parts = output.with_name(f"{output.name}.parts")
     check_parts(parts)
     bundle.place_of(level)
@@ -161,6 +161,7 @@ class Work:
         }
         self.number = 0
         self.kept = 0
+        self.keys: dict[int, str] = {}
 
     def path_of(self, number: int) -> Path:
         """Where a part lies."""
@@ -175,20 +176,23 @@ class Work:
         """The blocks that an earlier run has not finished, or whose files have changed since."""
         for block in work:
             self.number = block.number + 1
-            if self.is_finished(block):
+            key = self.key_of(block)
+            if self.is_finished(block, key):
                 self.kept += 1
                 skip(len(block.sources))
             else:
+                # of before its files are read: what changes meanwhile is made again by the next run
+                self.keys[block.number] = key
                 yield block
 
-    def is_finished(self, block: Block) -> bool:
+    def is_finished(self, block: Block, key: str) -> bool:
         """Whether making a block's part again would give the same."""
         path = self.path_of(block.number)
         if not path.is_file():
             return False
         try:
             metadata = open_table(path).schema_arrow.metadata or {}
-            if metadata.get(KEY, b"").decode() != self.key_of(block):
+            if metadata.get(KEY, b"").decode() != key:
                 return False
             status = read_table(path)["status"].to_pylist()
         except UserError:  # torn or damaged: made again
@@ -197,8 +201,8 @@ class Work:
         return PASSING.isdisjoint(status)
 
     def keep(self, block: Block, table: pa.Table) -> None:
-        """Write a block's part."""
-        schema = SCHEMA.with_metadata({KEY: self.key_of(block).encode()})
+        """Write the part of a block that was unfinished."""
+        schema = SCHEMA.with_metadata({KEY: self.keys.pop(block.number).encode()})
         path = self.path_of(block.number)
         write_batches([table], path, schema, outputs.PRODUCER, {"model": self.bundle.id})
 
@@ -228,20 +232,23 @@ class Work:
         }
 
 
-def check_apart(paths: Sequence[Path], written: Sequence[Path]) -> None:
-    """Refuse to write among the pictures.
+def check_apart(paths: Sequence[Path], output: Path, overlay: Path | None) -> None:
+    """Refuse to write among the pictures; and copies around them, where one could take a picture's place.
 
     Raises
     ------
     UserError
         With both places.
     """
-    for target in written:
-        for path in paths:
-            if target.resolve() == path.resolve() or (
-                path.is_dir() and target.resolve().is_relative_to(path.resolve())
-            ):
+    for path in paths:
+        place = path.resolve()
+        for target in [output, *([overlay] if overlay else [])]:
+            if target.resolve() == place or (path.is_dir() and target.resolve().is_relative_to(place)):
                 raise UserError(f"{target} lies among the pictures of {path}: write to another place")
+        if overlay is not None and place.is_relative_to(overlay.resolve()):
+            raise UserError(
+                f"{path} lies in {overlay}, where the copies would be written: name a folder of their own"
+            )
 
 
 def check_parts(folder: Path) -> None:

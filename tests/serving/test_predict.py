@@ -34,7 +34,7 @@ from pipeline.serving.overlay import NotDrawnWarning, copy_path, draw_all
 from pipeline.serving.rows import SCHEMA, rows
 from pipeline.serving.run import predict_files
 from pipeline.serving.sources import Source, count, in_memory, walk
-from pipeline.serving.stream import blocks, encoded
+from pipeline.serving.stream import Block, blocks, encoded
 from pipeline.tables import atomic_file
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -221,19 +221,28 @@ def test_parts_of_changed_files_or_another_wish_are_made_again(
         (tmp_path / "in" / name).write_bytes(b"x" * 10)
     work = module.Work(tmp_path / "parts", model, None, None)
     one, two = blocks(walk([tmp_path / "in"]), 1)
-    empty = SCHEMA.empty_table()
+
+    def unfinished(level: float | None = None, overlay: Path | None = None) -> list[Block]:
+        work = module.Work(tmp_path / "parts", model, level, overlay)
+        return list(work.unfinished(iter([one, two]), lambda _: None))
+
+    assert list(work.unfinished(iter([one, two]), lambda _: None)) == [one, two]
     for block in (one, two):
-        work.keep(block, empty)
-    assert work.is_finished(one)
-    assert work.is_finished(two)
+        work.keep(block, SCHEMA.empty_table())
+    assert unfinished() == []
     (tmp_path / "in" / "b").write_bytes(b"y" * 11)
-    assert work.is_finished(one)
-    assert not work.is_finished(two)
-    assert not module.Work(tmp_path / "parts", model, 0.5, None).is_finished(one)
-    assert not module.Work(tmp_path / "parts", model, None, tmp_path / "overlay").is_finished(one)
+    assert unfinished() == [two]
+    assert unfinished(level=0.5) == unfinished(overlay=tmp_path / "overlay") == [one, two]
+    work = module.Work(tmp_path / "parts", model, None, None)
+    (tmp_path / "in" / "a").write_bytes(b"z" * 12)
+    assert list(work.unfinished(iter([one]), lambda _: None)) == [one]
+    (tmp_path / "in" / "a").write_bytes(b"changed while it was looked at")
+    work.keep(one, SCHEMA.empty_table())
+    assert unfinished() == [one, two], "nobody knows which of the two was looked at"
+    assert list(work.unfinished(iter([one]), lambda _: None)) == [one]
     passing = pa.Table.from_pylist([{"file": "a", "status": "timeout", "faces": 0}], schema=SCHEMA)
     work.keep(one, passing)
-    assert not work.is_finished(one), "a timeout may have been the machine's fault"
+    assert unfinished() == [one, two], "a timeout may have been the machine's fault"
 
 
 def test_a_folder_of_somebodys_own_in_the_place_of_parts_is_refused_and_left_alone(
@@ -474,6 +483,33 @@ def test_nothing_is_written_among_the_pictures(place: str, model: Bundle, tmp_pa
         predict_files([tmp_path / "in", tmp_path / "one.csv"], model, tmp_path / place)
     with pytest.raises(UserError, match="lies among the pictures"):
         predict_files([tmp_path / "in"], model, tmp_path / "ok.csv", overlay=tmp_path / "in" / "drawn")
+
+
+def test_no_copy_takes_a_pictures_place(
+    portrait: Pixels, model: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    data = io.BytesIO()
+    Image.fromarray(portrait).save(data, "JPEG")
+    for name in ("in/a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(data.getvalue())
+    monkeypatch.chdir(tmp_path)
+    for path, folder in (("in", "."), ("b.jpg", "."), ("in/a.jpg", "in"), ("in", "in/..")):
+        with pytest.raises(UserError, match=rf"^{path} lies (in|among) .*: (name a folder|write to another)"):
+            predict_files([Path(path)], model, Path("k.csv"), overlay=Path(folder), workers=1)
+    (tmp_path / "drawn").symlink_to("in")
+    (tmp_path / "drawn2/in").mkdir(parents=True)
+    (tmp_path / "drawn2/in/a.jpg").write_bytes(data.getvalue())
+    with pytest.raises(UserError, match=r"^drawn lies among the pictures of in: "):
+        predict_files([Path("in")], model, Path("k.csv"), overlay=Path("drawn"), workers=1)
+    with pytest.warns(NotDrawnWarning, match=r"in/a\.jpg was not drawn: .* \(something else is there\)"):
+        predict_files([Path("in")], model, Path("k.csv"), overlay=Path("drawn2"), workers=1)
+    assert {path.read_bytes() for path in tmp_path.rglob("*.jpg")} == {data.getvalue()}
+    (tmp_path / "drawn2/in/a.jpg").unlink()
+    for _ in range(2):  # the second replaces its own copy
+        predict_files([Path("in")], model, Path("k.csv"), overlay=Path("drawn2"), workers=1)
+    assert (tmp_path / "drawn2/in/a.jpg").read_bytes() != data.getvalue()
+    assert (tmp_path / "in/a.jpg").read_bytes() == data.getvalue()
 
 
 @pytest.mark.parametrize(
