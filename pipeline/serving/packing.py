@@ -48,6 +48,7 @@ def write(
         The folder holds something else.
     """
     check_replaceable(folder)
+    folder = folder.resolve()  # a link stays, and what it names is replaced
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     earlier = folder.with_name(f".{folder.name}.earlier")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -259,6 +259,17 @@ def test_it_replaces_an_older_bundle(tmp_path: Path, new_bundle: New) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+def test_a_link_to_a_bundle_stays_a_link_however_often_it_is_replaced(
+    tmp_path: Path, new_bundle: New
+) -> None:
+    (tmp_path / "latest").symlink_to("v1")
+    for _ in range(3):
+        new_bundle(tmp_path / "latest")
+        assert (tmp_path / "latest").readlink() == Path("v1")
+        assert (tmp_path / "v1" / "bundle.json").is_file()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "v1"]
+
+
 @pytest.mark.parametrize(
     ("files", "why"),
     [
