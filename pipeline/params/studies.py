@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PlainValidator, model_validator
 
-from pipeline.losses import REGISTRY
+from pipeline.losses import NOT_IN_A_STACK, OF_VALUES
 from pipeline.params.fields import Different, Positive, Section
 from pipeline.params.training import OptimizerName
+
+STACK_LOSSES = tuple(name for name in OF_VALUES if name not in NOT_IN_A_STACK)
 
 
 def is_number(value: Any, low: float = 0.0, high: float = float("inf")) -> bool:
@@ -68,8 +70,8 @@ class Space(Section):
     loss: Annotated[
         Any,
         dimension(
-            lambda value: isinstance(value, str) and value in REGISTRY.places,
-            f"losses ({', '.join(REGISTRY.names())})",
+            lambda value: isinstance(value, str) and value in STACK_LOSSES,
+            f"losses ({', '.join(STACK_LOSSES)})",
             ranged=False,
         ),
     ]

@@ -9,11 +9,11 @@ from pipeline.params.fields import (
     Different,
     Edges,
     Fraction,
-    LossName,
     OpenFraction,
     Positive,
     Section,
     Seeds,
+    StackLoss,
     checked_edges,
 )
 
@@ -37,7 +37,7 @@ class FindLr(Section):
 class LossParams(Section):
     """A loss by name, and the settings that it takes."""
 
-    name: LossName
+    name: StackLoss
     settings: dict[str, Any]
 
 

@@ -119,8 +119,7 @@ def build_loss(recipe: Recipe, train: Tensor, validation: Tensor) -> tuple[Loss,
         For a loss that a stack cannot be trained with, or a target that the loss is not defined for, named
         with its row (validation after training).
     """
-    if recipe.loss in losses.NOT_IN_A_STACK:
-        raise UserError(f"loss {recipe.loss!r} cannot train a stack: {losses.NOT_IN_A_STACK[recipe.loss]}")
+    losses.refuse(recipe.loss, losses.NOT_IN_A_STACK, "a stack")
     settings = dict(recipe.loss_settings)
     loss = losses.build(recipe.loss, **settings)
     targets = torch.cat([train, validation])

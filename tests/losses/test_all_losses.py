@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from pipeline import losses
+from pipeline.cnn.criterion import build_criterion
 from pipeline.errors import UserError
 from pipeline.losses.base import DivergedError, stop_unless_finite
+from pipeline.losses.combo import ComboOutput
 from pipeline.regression import fit_stack
 from pipeline.regression.recipe import Recipe
 
 COMBINED = {"label_distribution": {"softmax": 1.0, "unimodal": 1000.0, "mean": 0.2, "variance": 0.05}}
 NAMES = losses.REGISTRY.names()
-# Registered losses of other kinds, such as margins between classes, are tested beside their own modules.
+# Those of other kinds, such as margins between classes, have the rest of their tests beside their modules.
 LABELLED = [name for name in NAMES if "labels" in losses.REGISTRY.settings(name)]
 PLAIN = [name for name in NAMES if losses.REGISTRY.places[name].startswith("pipeline.losses.regression:")]
 
@@ -113,7 +115,7 @@ def test_every_combination_of_tables_4_and_6_has_a_name_and_is_a_sum_of_terms(ro
     torch.testing.assert_close(loss(logits, target), total)
 
 
-@pytest.mark.parametrize("name", sorted({*LABELLED, *PLAIN} - set(losses.NOT_IN_A_STACK)))
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in losses.NOT_IN_A_STACK])
 def test_every_loss_but_those_named_trains_a_seed_stack(name):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(60, 4, generator=generator)
@@ -146,6 +148,26 @@ def test_a_loss_that_cannot_train_a_stack_is_refused_with_the_reason(name):
     x, y = torch.randn(30, 4), torch.arange(30.0) % 5
     with pytest.raises(UserError, match=f"loss '{name}' cannot train a stack: "):
         fit_stack(x, y, x, y, seeds=[1], learning_rates=1e-3, recipe=Recipe(loss=name, hidden=()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_loss_but_those_named_is_a_criterion_of_networks(name):
+    years = torch.tensor([[20.0], [21.0], [24.0]])
+    settings = COMBINED.get(name, {})
+    if name in losses.NOT_IN_A_NETWORK:
+        with pytest.raises(UserError, match=f"loss '{name}' cannot train a network on faces: "):
+            build_criterion(name, settings, years, years)
+        return
+    criterion, complete = build_criterion(name, settings, years, years)
+    width = criterion.loss.outputs
+    single = width == 1 and not criterion.loss.output_dims
+    output = torch.zeros((3,) if single else (3, width)) if name != "combo" else None
+    if output is None:
+        output = ComboOutput(torch.zeros(3), torch.zeros(3, len(complete["labels"])))
+    assert criterion(output, years).isfinite()
+    assert criterion.prediction(output).shape == (3, 1)
+    start = criterion.starting_point(years)
+    assert start is None or [len(part) for part in start] == [1, 1]
 
 
 def test_a_stack_learns_class_weights_from_training_targets_alone():
