@@ -271,13 +271,14 @@ def hessian_operator(
 
 
 def axis_of(radius: float, steps: int) -> Grid:
-    """Where along a direction the loss is looked at."""
+    """Where along a direction the loss is looked at; the middle, where the weights are, is 0 to the bit."""
     if steps < 3 or steps % 2 == 0 or not 0 < radius < math.inf:
         raise UserError(
             f"a plane of {steps} steps and radius {radius:g}: an odd number from 3 on and a finite radius "
             "above 0 are needed"
         )
-    return np.linspace(-radius, radius, steps)
+    half = steps // 2
+    return radius * (np.arange(-half, half + 1) / half)
 
 
 def walk(

@@ -169,6 +169,16 @@ def test_planes_without_a_middle_are_refused(settings):
         loss_plane(objective, [batch], along, **settings)
 
 
+@pytest.mark.parametrize("steps", [3, 7, 11, 21, 41])
+def test_the_weights_are_in_the_middle_of_every_plane_and_two_planes_share_their_points(steps):
+    for radius in np.arange(1, 301) / 100:
+        axis = landscape.axis_of(radius, steps)
+        assert axis[steps // 2] == 0.0
+        assert (axis[0], axis[-1]) == (-radius, radius)
+        np.testing.assert_allclose(axis, np.linspace(-radius, radius, steps), atol=1e-15)
+        assert set(landscape.axis_of(radius, 3)) <= set(axis)
+
+
 @pytest.mark.parametrize(
     ("points", "enough"), [([], False), ([4], False), ([3, 4, 5], False), ([1, 4, 7], False), ([0, 4], True)]
 )
