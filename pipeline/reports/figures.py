@@ -135,11 +135,23 @@ def learning_curves(evaluation: Evaluation, policy: str) -> Chart:
         alt="Line plot of the training and the validation loss by epoch, the median over all models of each "
         f"optimiser, with the {policy_title(policy)}.",
         x=Axis("epoch"),
-        y=Axis("loss", log=True),
+        y=loss_axis("loss", marks),
         marks=tuple(marks),
         caption="Medians over the models still training, with the middle half of the validation losses "
         "shaded; thin: training. A curve ends where fewer than half of the models still train.",
     )
+
+
+def loss_axis(label: str, marks: Sequence[Line | Dots]) -> Axis:
+    """By powers of ten, unless a loss reaches 0 or below, as one that takes logarithms of variances may.
+
+    Examples
+    --------
+    >>> loss_axis("loss", [Line("ADAM", [1, 2], [0.5, -0.1], 0)]).log
+    False
+    """
+    drawn = [mark.y if isinstance(mark, Dots) else [*mark.y, *mark.low] for mark in marks]
+    return Axis(label, log=all(value > 0 for values in drawn for value in values))
 
 
 def lr_finder(results: Results) -> Chart:
@@ -169,7 +181,7 @@ def lr_finder(results: Results) -> Chart:
         alt="Line plot of the smoothed training loss against the learning rate of the range test, the median "
         "over all members of each optimiser, with points at the rates that were taken.",
         x=Axis("learning rate", log=True),
-        y=Axis("smoothed loss", log=True),
+        y=loss_axis("smoothed loss", marks),
         marks=tuple(marks),
         caption="Medians over members, the middle half shaded; points mark the rates that members took.",
     )

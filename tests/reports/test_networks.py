@@ -60,6 +60,7 @@ def write_run(
     distributions: bool = True,
     seed: int = 0,
     diverged: int = 0,
+    judged: range = range(JUDGED),
     **changes: Any,
 ) -> None:
     """The files of one run, as the stage finetune leaves them; some networks diverged, after the others."""
@@ -67,7 +68,7 @@ def write_run(
     rows = []
     for member in range(members):
         for column in columns:
-            for face in range(JUDGED):
+            for face in judged:
                 target = 12.0 + face % 50
                 split = "validation" if face % 2 else "test"
                 prediction = target + rng.normal(0, 4)
@@ -370,6 +371,24 @@ def test_chosen_faces_are_shown_with_their_distributions(runs: list[Run]) -> Non
     assert runs[1].distributions is not None
     assert line.y == pytest.approx(runs[1].distributions[place].tolist())
     assert line.x == LABELS
+
+
+def test_runs_judged_on_different_faces_are_shown_and_not_ranked(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    write_run(tmp_path, "softmax", "resnet18", seed=2, judged=range(10, JUDGED))
+    found = results.read(tmp_path, ["mse", "dldl_v2", "softmax"], ["resnet18"], FACES)
+    made = tables.all_tables(found, SETTINGS)
+    for name in ("networks", "networks_uc_forms", "networks_combo", "networks_fairness"):
+        table = table_of(made, name)
+        assert {column.best for column in table.columns} == {""}
+        assert "Not every run was judged on the same test faces (25 to 30 predictions each)" in table.note
+    alike = tables.all_tables(found[:2], SETTINGS)
+    assert "lowest" in {column.best for column in table_of(alike, "networks").columns}
+    assert "Not every run" not in table_of(alike, "networks").note
+    names = [mark.name for mark in figures.distributions(found, "face4", SETTINGS).marks]
+    assert [name.partition(":")[0] for name in names] == ["dldl_v2, resnet18"]
+    assert len(figures.distributions(found, "face20", SETTINGS).marks) == 2
+    assert figures.all_charts(found, SETTINGS)
 
 
 def test_running_times_come_from_the_logs(runs: list[Run], tmp_path: Path) -> None:

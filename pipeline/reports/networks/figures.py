@@ -76,6 +76,8 @@ def distributions(runs: Sequence[Run], face_id: str, settings: Settings) -> Char
         rows = (run.predictions["face_id"] == face_id) & (
             run.predictions["member"] == run.scores["member"].iloc[0]
         )
+        if not rows.any():
+            continue  # this run's labels leave the face out
         place = int(np.flatnonzero(rows.to_numpy())[0])
         row = run.predictions.iloc[place]
         target = float(row["target"])

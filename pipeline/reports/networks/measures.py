@@ -19,6 +19,11 @@ def column_errors(run: Run) -> dict[str, float]:
     return {str(column): float(error) for column, error in errors.groupby(test["column"]).mean().items()}
 
 
+def judged_faces(run: Run) -> frozenset[tuple[str, str]]:
+    """The test faces that a run was judged on, with the columns predicted of each."""
+    return frozenset(run.test()[["face_id", "column"]].itertuples(index=False, name=None))
+
+
 def minutes(run: Run) -> float:
     """Minutes to train one network."""
     return np.nan if run.seconds is None or not run.seconds.size else float(run.seconds.mean()) / 60

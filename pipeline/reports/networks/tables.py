@@ -5,13 +5,22 @@ regression with bias control, 2022. Every number is a mean over a run's networks
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from pipeline.metrics.unimodality import PROMINENCE
 from pipeline.reports.networks.comparisons import compared, fairness, with_diverged
-from pipeline.reports.networks.measures import best_run, column_errors, finished, lost, mean_of, minutes
+from pipeline.reports.networks.measures import (
+    best_run,
+    column_errors,
+    finished,
+    judged_faces,
+    lost,
+    mean_of,
+    minutes,
+)
 from pipeline.reports.networks.results import Run
 from pipeline.reports.settings import Settings
 from pipeline.reports.table import Column, Table
@@ -183,6 +192,21 @@ def all_tables(runs: Sequence[Run], settings: Settings) -> list[Table]:
     sound = finished(runs)
     if not sound:
         return [overview(runs, settings)] if runs else []
-    found = [overview(runs, settings), forms(sound), combinations(runs), combo(sound), *compared(runs)]
-    found += [fairness(sound, settings), extremes(best_run(sound), settings)]
+    across = [overview(runs, settings), forms(sound), combinations(runs), combo(sound)]
+    biased = fairness(sound, settings)
+    counts = sorted({faces: len(faces) for faces in map(judged_faces, sound)}.values())
+    if len(counts) > 1:
+        across = [unranked(table, counts) for table in across if table is not None]
+        biased = unranked(biased, counts)
+    found = [*across, *compared(runs), biased, extremes(best_run(sound), settings)]
     return [table for table in found if table is not None]
+
+
+def unranked(table: Table, counts: Sequence[int]) -> Table:
+    """A table of runs that were judged on different faces: no number is marked as the best, and why."""
+    columns = tuple(replace(column, best="") for column in table.columns)
+    told = (
+        f"Not every run was judged on the same test faces ({counts[0]} to {counts[-1]} predictions each), as "
+        "where labels leave faces out: errors of different rows do not compare, and none is marked as best."
+    )
+    return replace(table, columns=columns, note=f"{table.note} {told}".strip())
