@@ -1,6 +1,7 @@
 """`vec2age explain` of classifiers, and of models on vectors."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipeline.stages import files
 from pipeline.stages.classify import labelled_pictures
 from pipeline.stages.explained_files import NAMES, check_axes, keep, keep_planes
 from pipeline.stages.explaining_vectors import coloured_vectors, value_network
+from pipeline.tables import read_table
 
 
 def vectors(
@@ -140,6 +142,25 @@ def classifier_and_pictures(
             f"{paths[0]} knows other classes than classify.images of params.yaml: use the profile that it "
             "was trained with"
         )
+    check_tested(paths[0].parent, data)
     rows = np.asarray(getattr(data, split))
     order = np.random.default_rng(derive_seed(params.seed, "explain", split)).permutation(len(rows))
     return classifier, data, np.sort(rows[order[:count]])
+
+
+def check_tested(folder: Path, data: LabelledPictures) -> None:
+    """Refuse pictures that are divided otherwise than when classifiers were trained: some would be known.
+
+    Raises
+    ------
+    UserError
+        With what to do.
+    """
+    told = read_table(folder / "predictions.parquet", ["seed", "picture", "target"]).to_pandas()
+    first = told[told["seed"] == told["seed"].iloc[0]]
+    now = np.asarray(data.test)
+    if not (np.array_equal(first["picture"], now) and np.array_equal(first["target"], data.labels[now])):
+        raise UserError(
+            f"{folder} was tested on other pictures than params.yaml sets apart now: set seed, "
+            "classify.images, validation and test as they were, or run dvc repro classify"
+        )

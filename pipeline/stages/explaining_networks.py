@@ -178,9 +178,23 @@ def scores_files() -> list[Path]:
 
 
 def some_faces(params: Params, found: Trained, split: str, count: int | None) -> tuple[list[str], Tensor]:
-    """Ids in ascending order and targets (N, K) of so many faces of a split, or of all."""
+    """Ids in ascending order and targets (N, K) of so many faces of a split, or of all.
+
+    Raises
+    ------
+    UserError
+        The faces are split otherwise than when the network was trained: it would be shown what it knows.
+    """
     known = labelled(read_table(files.MANIFEST), read_table(files.SPLITS), found.goal(), Rejects())
     rows = known.rows(split)
+    told = read_table(found.folder / "predictions.parquet", ["face_id", "split"])
+    was = dict(zip(told["face_id"].to_pylist(), told["split"].to_pylist(), strict=True))
+    # of training faces nothing is recorded
+    if any(was.get(known.face_ids[row], "train") != split for row in rows):
+        raise UserError(
+            f"{found.folder} was trained and judged on other faces than {files.SPLITS} has now: set seed "
+            "and split as they were, or run dvc repro finetune"
+        )
     if count is not None:
         order = np.random.default_rng(derive_seed(params.seed, "explain", split)).permutation(len(rows))
         rows = np.sort(rows[order[:count]])

@@ -23,6 +23,7 @@ from pipeline.regression.members import Members
 from pipeline.seeds import derive_seed
 from pipeline.stages import files
 from pipeline.stages.encoding import own_settings
+from pipeline.stages.origin import settings_made_with
 from pipeline.tables import read_table, vectors_of
 
 SMALLEST_MAPS = 4
@@ -40,8 +41,9 @@ def coloured_vectors(
     table = read_table(files.FACES)
 
     def predicted() -> dict[str, float]:
-        path = files.run_folder(optimizer, policy) / "predictions.parquet"
-        return mean_predictions(read_table(path, ["face_id", "prediction"]))
+        folder = files.run_folder(optimizer, policy)
+        settings_made_with(folder / "scores.parquet", "vec2age train")
+        return mean_predictions(read_table(folder / "predictions.parquet", ["face_id", "prediction"]))
 
     chosen, values = coloured(table, colour, count, seed, predicted)
     return vectors_of(table)[chosen], values
@@ -63,6 +65,7 @@ def value_network(params: Params, count: int, policy: str, optimizer: str) -> Va
     """The encoder and the best member of a run as one network, with some test faces."""
     encoder = single_encoder(params)
     folder = files.run_folder(optimizer, policy)
+    settings_made_with(folder / "scores.parquet", "vec2age train")
     scores = read_table(folder / "scores.parquet").to_pandas()
     if not np.isfinite(scores["val_mae"].astype(float)).any():
         raise UserError(f"no model of {folder} ended well: none can be explained")

