@@ -81,6 +81,18 @@ def name_of_unknown(known: Sequence[str]) -> str:
     return name
 
 
+def named(groups: Sequence[Any]) -> NDArray[np.str_]:
+    """Each face's group by its name, (N,); faces of unknown group have the name of no other.
+
+    Examples
+    --------
+    >>> named(["f", None, "None"]).tolist()
+    ['f', 'unknown', 'None']
+    """
+    codes, names = coded(groups, len(groups))
+    return np.array([*names, name_of_unknown(names)])[codes]
+
+
 def group_errors(
     prediction: ArrayLike, target: ArrayLike, groups: Any, subjects: ArrayLike | None = None
 ) -> GroupErrors:

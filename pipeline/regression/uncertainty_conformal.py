@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.metrics.calibration import faces_needed
+from pipeline.metrics.groups import named
 from pipeline.regression.uncertainty_said import Difficulty, Predicted
 from pipeline.regression.uncertainty_shapes import Bounds, Normal, Scored, Shape, Shifted
 from pipeline.tables import SUBJECT
@@ -227,4 +228,4 @@ class Groups:
         known = {field.name for field in faces.schema if not pa.types.is_nested(field.type)} - {SUBJECT}
         if self.by not in known:
             raise UserError(f"the faces have no group column {self.by!r}: change calibrate.groups")
-        return np.array([str(value) for value in faces[self.by].to_pylist()])
+        return named(faces[self.by].to_pylist())

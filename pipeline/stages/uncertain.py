@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.metrics.groups import named
 from pipeline.params import Params
 from pipeline.regression.uncertainty_conformal import Groups, bands_of
 from pipeline.regression.uncertainty_judged import read_judged
@@ -43,5 +44,5 @@ def groups_of(faces: pa.Table, target: str, bands: list[float]) -> dict[str, NDA
     found = {target: bands_of(faces["target"].to_numpy(), bands)}
     for name in faces.column_names:
         if name not in NOT_GROUPS:
-            found[name] = np.array([str(value) for value in faces[name].to_pylist()])
+            found[name] = named(faces[name].to_pylist())
     return found

@@ -272,7 +272,7 @@ def test_groups_by_prediction_by_column_and_by_an_unknown_column() -> None:
     assert named.tolist() == ["under 13", "18 and over", "18 and over"]
     by_gender = Groups("gender").of(said, faces)
     assert by_gender is not None
-    assert by_gender.tolist() == ["f", "None", "m"]
+    assert by_gender.tolist() == ["f", "unknown", "m"]
     for name in ("shoe_size", "subject"):
         with pytest.raises(UserError, match=f"no group column '{name}': change calibrate.groups"):
             Groups(name).of(said, faces)
