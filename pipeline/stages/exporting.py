@@ -194,7 +194,8 @@ def on_test_faces(method: str, kind: str, level: float) -> tuple[dict[str, float
     if not path.is_file():
         return measured, []
     table = pd.read_csv(path)
-    rows = table[(table["title"] == title_of(method, kind)) & (table["level"] == level)]
+    # a CSV has six digits
+    rows = table[(table["title"] == title_of(method, kind)) & np.isclose(table["level"], level, rtol=1e-5)]
     return measured, [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 

@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.errors import UserError
+from pipeline.tables import atomic_file
 from pipeline.tracking.base import Scalar, Tracker
 
 # DVCLive would tell a DVC Studio account that happens to be configured on the machine.
@@ -94,7 +96,14 @@ class DVCLive(Tracker):
 
     def _forget(self, name: str) -> None:
         summary = self.folder / "metrics.json"
-        if summary.exists():
+        if not summary.exists():
+            return
+        try:
             runs = json.loads(summary.read_text(encoding="utf-8"))
-            runs.pop(name, None)
-            summary.write_text(json.dumps(runs, indent=2), encoding="utf-8")
+        except ValueError as error:
+            raise UserError(
+                f"{summary} is torn ({error}): remove it, the next runs write it again"
+            ) from error
+        runs.pop(name, None)
+        with atomic_file(summary) as file:
+            file.write(json.dumps(runs, indent=2).encode())

@@ -210,6 +210,29 @@ def test_a_run_that_fails_is_recorded_as_failed(
     assert json.loads(Path("dvclive/metrics.json").read_text()) == {RUN: {"failed": 1}}
 
 
+def test_a_torn_summary_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+
+    def record() -> None:
+        trackers = build({"dvclive": {}}, told.append)
+        trackers.start("train")
+        trackers.metrics({"mae": 1.0})
+        trackers.end()
+
+    record()
+    summary = Path("dvclive/metrics.json")
+    whole = summary.read_text()
+    summary.write_text(whole[:-5])
+    record()
+    (sentence,) = told
+    assert sentence.startswith("the tracker dvclive records no more: dvclive/metrics.json is torn (")
+    assert sentence.endswith("): remove it, the next runs write it again")
+    summary.unlink()
+    record()
+    assert (summary.read_text(), len(told)) == (whole, 1)
+
+
 def test_without_trackers_nothing_is_written(
     make_project: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
