@@ -147,8 +147,12 @@ def call(folder: Path, text: str, program: tuple[str, ...] = ("bash", "-euo", "p
 
 
 def serve(folder: Path, text: str) -> None:
-    """Start what a page says keeps running, wait until it answers, and end it."""
-    port = int(re.search(r"--port (\d+)", text).group(1))  # type: ignore[union-attr]
+    """Start what a page says keeps running, at a port that is free, wait until it answers, and end it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    text, ports = re.subn(r"--port \d+", f"--port {port}", text)
+    assert ports == 1, f"{text} names no port"
     process = subprocess.Popen(
         ["bash", "-c", f"exec {text}"],
         cwd=folder,
