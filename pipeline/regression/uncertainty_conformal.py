@@ -146,7 +146,7 @@ def calibrate(
         for name in np.unique(groups):
             rows = np.flatnonzero(groups == name)
             if len(rows) >= max(min_faces, needed):
-                parts[str(name)] = rows
+                parts.setdefault(str(name), rows)  # a group that is called all shares the calibration of all
 
     def shape(kind: str, rows: NDArray[np.intp]) -> Shape:
         some, wanted = said.take(rows), target[rows]

@@ -253,6 +253,9 @@ def test_groups_that_are_too_small_share_the_calibration_of_all() -> None:
     assert set(small["raw"].shapes) == {"all"}
     exactly = calibrated((said, target), (said, target), groups=group, min_faces=1)
     assert set(exactly["split"].shapes) == {"all", "few", "many"}, "19 faces allow 95 %"
+    called = np.array(["all"] * 50 + ["many"] * 50)
+    shared = calibrated((said, target), (said, target), groups=called)["split"]
+    assert dict(shared.faces) == {"all": 100, "many": 50}, "whatever a group is called, all are all"
 
 
 def test_too_few_validation_faces_are_refused_with_how_many_it_takes() -> None:
