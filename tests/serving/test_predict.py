@@ -27,7 +27,8 @@ from pipeline.faces.extract import Face, Settings, crop_file
 from pipeline.faces.quality import Quality
 from pipeline.opening import printable
 from pipeline.serving import looking, outputs, overlay
-from pipeline.serving import run as module
+from pipeline.serving import parts as parts_module
+from pipeline.serving import run as run_module
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.looking import Seen, look
 from pipeline.serving.overlay import NotDrawnWarning, copy_path, draw_all
@@ -191,21 +192,21 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     root, _ = pictures
     output = tmp_path / "ages.parquet"
-    keep = module.Work.keep
+    keep = parts_module.Work.keep
 
-    def break_off(work: module.Work, block: Any, table: pa.Table) -> None:
+    def break_off(work: parts_module.Work, block: Any, table: pa.Table) -> None:
         if block.number == 2:
             raise Interrupted
         keep(work, block, table)
 
-    monkeypatch.setattr(module.Work, "keep", break_off)
+    monkeypatch.setattr(parts_module.Work, "keep", break_off)
     with pytest.raises(Interrupted):
         predict_files([root], model, output, workers=1, block_files=5)
     assert not output.exists()
     parts = tmp_path / "ages.parquet.parts"
     assert len(list(parts.iterdir())) == 2
     (parts / "000001.parquet").write_bytes(b"torn")
-    monkeypatch.setattr(module.Work, "keep", keep)
+    monkeypatch.setattr(parts_module.Work, "keep", keep)
     counts = predict_files([root], model, output, workers=2, block_files=5)
     assert counts["blocks kept from an earlier run"] == 1
     assert output.read_bytes() == finished[0].read_bytes()
@@ -219,11 +220,11 @@ def test_parts_of_changed_files_or_another_wish_are_made_again(
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
         (tmp_path / "in" / name).write_bytes(b"x" * 10)
-    work = module.Work(tmp_path / "parts", model, None, None)
+    work = parts_module.Work(tmp_path / "parts", model, None, None)
     one, two = blocks(walk([tmp_path / "in"]), 1)
 
     def unfinished(level: float | None = None, overlay: Path | None = None) -> list[Block]:
-        work = module.Work(tmp_path / "parts", model, level, overlay)
+        work = parts_module.Work(tmp_path / "parts", model, level, overlay)
         return list(work.unfinished(iter([one, two]), lambda _: None))
 
     assert list(work.unfinished(iter([one, two]), lambda _: None)) == [one, two]
@@ -233,7 +234,7 @@ def test_parts_of_changed_files_or_another_wish_are_made_again(
     (tmp_path / "in" / "b").write_bytes(b"y" * 11)
     assert unfinished() == [two]
     assert unfinished(level=0.5) == unfinished(overlay=tmp_path / "overlay") == [one, two]
-    work = module.Work(tmp_path / "parts", model, None, None)
+    work = parts_module.Work(tmp_path / "parts", model, None, None)
     (tmp_path / "in" / "a").write_bytes(b"z" * 12)
     assert list(work.unfinished(iter([one]), lambda _: None)) == [one]
     (tmp_path / "in" / "a").write_bytes(b"changed while it was looked at")
@@ -279,13 +280,13 @@ def test_what_comes_into_the_folder_of_parts_meanwhile_is_left_there(
     model: Bundle, portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.png").write_bytes(png(portrait))
-    keep = module.Work.keep
+    keep = parts_module.Work.keep
 
-    def meanwhile(work: module.Work, block: Any, table: pa.Table) -> None:
+    def meanwhile(work: parts_module.Work, block: Any, table: pa.Table) -> None:
         keep(work, block, table)
         (work.folder / "notes.txt").write_text("of the examiner")
 
-    monkeypatch.setattr(module.Work, "keep", meanwhile)
+    monkeypatch.setattr(parts_module.Work, "keep", meanwhile)
     predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", workers=1)
     assert [path.name for path in (tmp_path / "k.csv.parts").iterdir()] == ["notes.txt"]
 
@@ -449,7 +450,7 @@ def test_an_output_that_cannot_be_written_is_known_before_the_work(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("pictures were looked at")
 
-    monkeypatch.setattr(module, "predicted", never)
+    monkeypatch.setattr(run_module, "predicted", never)
     (tmp_path / "a.png").write_bytes(png(portrait))
     (tmp_path / "README.md").write_text("a file")
     for output in (tmp_path / "README.md/k.csv", Path("/proc/k.csv")):
@@ -465,7 +466,7 @@ def test_a_full_disk_is_said_of_the_output(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "a.png").write_bytes(png(portrait))
-    monkeypatch.setattr(module, "write_batches", full)
+    monkeypatch.setattr(parts_module, "write_batches", full)
     with pytest.raises(OSError, match="No space left") as caught:
         predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", workers=1)
     assert caught.value.filename == str(tmp_path / "k.csv")
