@@ -20,7 +20,12 @@ from pipeline.rejects import Rejects
 from pipeline.tables import vector_type
 
 STAGE = "ingest"
-RESERVED = frozenset({"face_id", "path", "target", "subject", "dataset", "vector", "split"})
+# of the manifest, of vectors that were augmented, of predictions
+RESERVED = frozenset(
+    {"face_id", "path", "target", "subject", "dataset", "vector", "split"}
+    | {"parent_id", "operation", "similarity"}
+    | {"member", "column", "prediction", "spread", "distribution", "target_bins"}
+)
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 NAMED_IN_A_CONFLICT = 5
 
@@ -232,7 +237,7 @@ def check_groups(groups: Iterable[str]) -> None:
     for name in groups:
         if name in RESERVED:
             raise UserError(
-                f"group column {name!r} has a name that the manifest uses itself: rename it, "
+                f"group column {name!r} has a name that tables of vec2age use themselves: rename it, "
                 "or list the group columns in the setting 'groups'"
             )
 

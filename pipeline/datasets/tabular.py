@@ -1,5 +1,6 @@
 """Faces listed in a table: CSV or Parquet, with a path, a target and any groups."""
 
+import codecs
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 from pipeline.datasets.manifest import Record, build_manifest, check_groups, reject
 from pipeline.datasets.sources import source_file
 from pipeline.errors import UserError
-from pipeline.opening import is_unicode
+from pipeline.opening import is_unicode, printable
 from pipeline.rejects import Rejects
 from pipeline.tables import open_table, read_table
 
@@ -95,7 +96,7 @@ def named_columns(columns: Sequence[str]) -> str:
     other = next((mark for mark in ";\t|" if mark in columns[0]), None) if len(columns) == 1 else None
     if other is not None:
         return f"the one column {columns[0]!r}; separate fields by commas, not by {other!r}"
-    return ", ".join(repr(name) if name != name.strip() else name for name in columns)
+    return ", ".join(repr(name) if name != name.strip() else printable(name) for name in columns)
 
 
 def is_parquet(path: Path) -> bool:
@@ -119,6 +120,9 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
 
 def csv_columns(path: Path) -> list[str]:
     """The header of a CSV table; a column without a name or with another's is refused."""
+    with path.open("rb") as raw:
+        if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise UserError(f"{path} is UTF-16 text: save it as UTF-8 (Excel: CSV UTF-8)")
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
             names = next(csv.reader(file, strict=True), [])

@@ -6,6 +6,7 @@ TIFF is not read: its decoder has the longest history of memory errors, and face
 """
 
 import os
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -126,7 +127,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
     except UnidentifiedImageError as error:
         raise ImageRejected("not_an_image", f"the bytes are none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise ImageRejected("too_many_pixels", f"the header claims a decompression bomb: {error}") from error
+        # Pillow's own limit, of which its sentence says how many pixels the header claims
+        claimed = int(re.findall(r"\d+", str(error))[0])
+        limit = f"max_pixels ({max_pixels:,})" if claimed > max_pixels else "Pillow opens"
+        raise ImageRejected("too_many_pixels", f"{claimed:,} pixels are more than {limit}") from error
     except Exception as error:  # damaged bytes make codecs raise anything at all
         reason = "truncated" if _is_truncation(error) else "damaged"
         raise ImageRejected(reason, f"the decoder says: {str(error) or type(error).__name__}") from error

@@ -43,7 +43,7 @@ def run(params: Params, workers: int) -> Summary:
     check_run(params)
     folder = files.run_folder(wanted.optimizer, wanted.policy)
     settings_made_with(folder / "scores.parquet", "vec2age train")
-    faces = read_table(files.FACES)
+    faces = files.read(files.FACES)
     judged, needed = pc.sum(pc.equal(faces["split"], "validation")).as_py(), faces_needed(max(wanted.levels))
     if judged < needed:
         why = (
@@ -58,7 +58,7 @@ def run(params: Params, workers: int) -> Summary:
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),
         read_table(folder / "scores.parquet"),
-        material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges),
+        material_of(faces, files.read(files.AUGMENTED), balance.column, balance.edges),
         Recipe(**settings),
         seed=params.seed,
         levels=wanted.levels,

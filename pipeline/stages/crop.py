@@ -9,7 +9,7 @@ from pipeline.rejects import Rejects
 from pipeline.stages import files
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Summary
-from pipeline.tables import read_table, write_table
+from pipeline.tables import write_table
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -18,7 +18,7 @@ def run(params: Params, workers: int) -> Summary:
     root = Path(params.data.root)
     datasets.prepare(params.data.name, root, workers=workers, **params.data.settings)
     counts = crop_faces(
-        read_table(files.MANIFEST) if ready_vectors() is None else None,
+        files.read(files.MANIFEST) if ready_vectors() is None else None,
         root,
         files.CROPS,
         rejects=rejects,

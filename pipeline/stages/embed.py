@@ -24,7 +24,6 @@ from pipeline.tables import (
     only,
     producer_of,
     read_folder,
-    read_table,
     rows_of,
     sha256,
     write_batches,
@@ -36,8 +35,8 @@ PRODUCER = "vec2age embed"
 
 def run(params: Params, workers: int) -> Summary:
     """Encode what the store lacks, write embeddings/faces.parquet, look for leaks across splits."""
-    splits = read_table(files.SPLITS)
-    faces = only(read_table(files.MANIFEST), splits["face_id"]).drop_columns(["path", "dataset"])
+    splits = files.read(files.SPLITS)
+    faces = only(files.read(files.MANIFEST), splits["face_id"]).drop_columns(["path", "dataset"])
     if faces[SUBJECT].null_count == faces.num_rows:  # nobody is known
         faces = faces.drop_columns([SUBJECT])
     faces = faces.append_column("split", rows_of(splits, faces["face_id"])["split"])

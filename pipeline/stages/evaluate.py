@@ -17,7 +17,7 @@ from pipeline.stages.outputs import empty_folder, remove, uncalibrated, write_js
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
-from pipeline.tables import read_table, sha256, vectors_of, write_table
+from pipeline.tables import sha256, vectors_of, write_table
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -25,7 +25,7 @@ def run(params: Params, workers: int) -> Summary:
     wanted = params.evaluate
     remove(files.METRICS)
     fitted: dict[str, Any] = {"names": wanted.baselines, "svr_rows": wanted.svr_rows, "seed": params.seed}
-    faces = read_table(files.FACES)
+    faces = files.read(files.FACES)
     baselines = fit_baselines(
         faces["face_id"].to_pylist(),
         vectors_of(faces),
@@ -40,7 +40,7 @@ def run(params: Params, workers: int) -> Summary:
     settings = settings_of(params)
     evaluation = evaluate(results, settings)
     augmented = augmentation.tables(
-        read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas(), params.report.target
+        files.read(files.CALIBRATION).to_pandas(), files.read(files.BALANCE).to_pandas(), params.report.target
     )
     whole = params.finetune
     runs = networks.read(files.NETWORKS, whole.losses, whole.backbones, results.faces, settings)

@@ -116,7 +116,7 @@ def features(
     for loss in losses:
         found = trained(loss, backbone)
         ids, targets = some_faces(params, found, "test", None)
-        table = rows_of(read_table(files.MANIFEST), pa.chunked_array([ids], pa.string()))
+        table = rows_of(files.read(files.MANIFEST), pa.chunked_array([ids], pa.string()))
         target = found.architecture.columns[0]
         rows, values = coloured(table, colour, count, seed, partial(predictions_of, found), target)
         seen = pictures_of(params, found, [ids[row] for row in rows], targets[rows])
@@ -185,7 +185,7 @@ def some_faces(params: Params, found: Trained, split: str, count: int | None) ->
     UserError
         The faces are split otherwise than when the network was trained: it would be shown what it knows.
     """
-    known = labelled(read_table(files.MANIFEST), read_table(files.SPLITS), found.goal(), Rejects())
+    known = labelled(files.read(files.MANIFEST), files.read(files.SPLITS), found.goal(), Rejects())
     rows = known.rows(split)
     told = read_table(found.folder / "predictions.parquet", ["face_id", "split"])
     was = dict(zip(told["face_id"].to_pylist(), told["split"].to_pylist(), strict=True))

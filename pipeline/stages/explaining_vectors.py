@@ -38,7 +38,7 @@ def coloured_vectors(
     `target` is the true value, `error` the size of the mean prediction's error (so that only faces with
     predictions are shown), any other name a group column.
     """
-    table = read_table(files.FACES)
+    table = files.read(files.FACES)
 
     def predicted() -> dict[str, float]:
         folder = files.run_folder(optimizer, policy)

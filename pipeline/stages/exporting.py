@@ -35,7 +35,7 @@ from pipeline.stages.exportable import made_with
 from pipeline.stages.origin import ORIGIN
 from pipeline.stages.outputs import uncalibrated
 from pipeline.stages.running import Summary
-from pipeline.tables import only, read_folder, read_table, vectors_of
+from pipeline.tables import only, read_folder, vectors_of
 
 ONNX = "regressor.onnx"
 
@@ -56,7 +56,7 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
         raise UserError(f"export.level is {wanted.level:g}, which was not calibrated: choose one of {known}")
     made = made_with(params)
     members = Members.load(files.CALIBRATED / f"{wanted.method}.safetensors")
-    faces = read_table(files.FACES)
+    faces = files.read(files.FACES)
     reference = reference_of(params, faces)
     encoders, weights = encoder_settings(params, made[ORIGIN]).packed()
     described = description(params, faces, made, encoders)

@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
+from pipeline.errors import UserError
+from pipeline.tables import open_table, read_table
+
 MANIFEST = Path("data/manifest.parquet")
 READY_VECTORS = Path("data/vectors.parquet")
 CROPS = Path("data/crops")
@@ -37,6 +42,37 @@ CLASSIFIERS = Path("models/classifiers")
 EXPLAINED = Path("reports/explain")
 # What is written is replaced or removed in these: nobody else's files belong there.
 TAKEN = (CROPS, REJECTS.with_suffix(""), PIXELS, FACES.parent, MODELS, METRICS.parent, STUDIES, LOGS)
+
+NEEDED = {
+    MANIFEST: ("face_id", "path", "target"),
+    READY_VECTORS: ("face_id",),
+    SPLITS: ("face_id", "split"),
+    REJECTS: ("face_id", "path", "stage", "reason", "detail"),
+    FACES: ("face_id", "target", "split", "vector"),
+    AUGMENTED: ("face_id", "target", "parent_id", "vector"),
+    CALIBRATION: ("operation", "count", "mean"),
+    BALANCE: ("bin",),
+    STUDY_TRIALS: ("trial", "end", "value"),
+}
+"""Columns without which a table is another's, put into this one's place."""
+
+
+def read(path: Path) -> pa.Table:
+    """One of the tables above, whole.
+
+    Raises
+    ------
+    UserError
+        It is missing or damaged, or is not this table.
+    """
+    names = open_table(path).schema_arrow.names
+    lacking = [name for name in NEEDED[path] if name not in names]
+    if lacking and names:  # augment writes no column where it has measured nothing
+        raise UserError(
+            f"{path} has no column {lacking[0]!r}, it is another table: run the stage that writes it again "
+            "(dvc repro)"
+        )
+    return read_table(path)
 
 
 def rates(optimizer: str, policy: str) -> Path:

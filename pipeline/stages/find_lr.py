@@ -7,7 +7,7 @@ from pipeline.regression.recipe import Recipe
 from pipeline.stages import files
 from pipeline.stages.recipes import fixed_rate, recipe_settings
 from pipeline.stages.running import Summary
-from pipeline.tables import read_table, write_table
+from pipeline.tables import write_table
 
 
 def run(params: Params, workers: int, optimizer: str) -> Summary:
@@ -16,7 +16,7 @@ def run(params: Params, workers: int, optimizer: str) -> Summary:
     settings = recipe_settings(wanted, optimizer, "found")
     rates = initial_rates(
         material_of(
-            read_table(files.FACES), read_table(files.AUGMENTED), wanted.balance.column, wanted.balance.edges
+            files.read(files.FACES), files.read(files.AUGMENTED), wanted.balance.column, wanted.balance.edges
         ),
         Recipe(**settings),
         seeds=member_seeds(params.seed, wanted.seeds),

@@ -22,7 +22,7 @@ from pipeline.stages import files
 from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import read_table, write_table
+from pipeline.tables import write_table
 
 PRODUCER = "vec2age finetune"
 
@@ -37,7 +37,7 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
         empty_folder(folder)
         write(folder, empty_tables() | {"rejects": rejects.table()}, settings)
         return {"networks": 0, "why": "the data set holds vectors, no pictures"}
-    faces = labelled(read_table(files.MANIFEST), read_table(files.SPLITS), plan.goal, rejects)
+    faces = labelled(files.read(files.MANIFEST), files.read(files.SPLITS), plan.goal, rejects)
     pixels = decoded(
         files.CROPS,
         faces.face_ids,

@@ -37,7 +37,6 @@ from pipeline.stages.outputs import empty_folder, uncalibrated
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
-from pipeline.tables import read_table
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -70,7 +69,7 @@ def run(params: Params, workers: int) -> Summary:
         results,
         evaluation,
         dataset=params.data.name,
-        rejects=Rejects(read_table(files.REJECTS).to_pylist()).counts(),
+        rejects=Rejects(files.read(files.REJECTS).to_pylist()).counts(),
         provenance=provenance(files.FACES, [files.METRICS]),
         params=parameters.PARAMS.read_text(encoding="utf-8"),
         more=more,
@@ -110,7 +109,7 @@ def crops_of(face_ids: list[str]) -> dict[str, NDArray[np.uint8]]:
 
 def augmentation_section(params: Params) -> list[Section]:
     """What augmentation did, with examples drawn anew; nothing where nothing was measured or to be made."""
-    measured, ages = read_table(files.CALIBRATION).to_pandas(), read_table(files.BALANCE).to_pandas()
+    measured, ages = files.read(files.CALIBRATION).to_pandas(), files.read(files.BALANCE).to_pandas()
     found = augmentation.tables(measured, ages, params.report.target)
     if not found:
         return []

@@ -14,16 +14,16 @@ from pipeline.seeds import derive_seed
 from pipeline.stages import files
 from pipeline.stages.recipes import fixed_rate, recipe_settings
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import atomic_file, read_table, write_table
+from pipeline.tables import atomic_file, write_table
 
 PRODUCER = "vec2age study"
 
 
 def run(params: Params, workers: int, storage: str | None = None) -> Summary:
     """Finish the study, then train its best settings from the seeds of the other models."""
-    faces = read_table(files.FACES)
+    faces = files.read(files.FACES)
     balance = params.train.balance
-    material = material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges)
+    material = material_of(faces, files.read(files.AUGMENTED), balance.column, balance.edges)
     plan = plan_of(params)
     outcome = run_study(material, plan, open_storage(storage or files.STUDY_STORAGE), workers=workers)
     best = tables.best_trial(outcome)

@@ -104,7 +104,7 @@ def of_train(summary: Any, optimizer: str, policy: str) -> Record:
 
 def of_study(summary: Any, storage: str | None = None) -> Record:
     """All trials of a study, its best one, and the models that were trained with it."""
-    trials = read_table(files.STUDY_TRIALS)
+    trials = files.read(files.STUDY_TRIALS)
     comparison = read_table(files.STUDY_COMPARISON)
     ours = comparison.filter([policy == "study" for policy in comparison["policy"].to_pylist()])
     columns = [name for name in trials.column_names if name not in ("trial", "end", "members")]

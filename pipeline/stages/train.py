@@ -22,9 +22,9 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
     """Train all members at once; write their weights, scores, histories and predictions."""
     settings = recipe_settings(params.train, optimizer, policy)
     balance = params.train.balance
-    faces = read_table(files.FACES)
+    faces = files.read(files.FACES)
     trained = train_run(
-        material_of(faces, read_table(files.AUGMENTED), balance.column, balance.edges),
+        material_of(faces, files.read(files.AUGMENTED), balance.column, balance.edges),
         faces,
         Recipe(**settings),
         given_rates(params, optimizer, policy),

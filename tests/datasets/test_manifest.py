@@ -222,9 +222,10 @@ def test_a_name_with_a_newline_is_kept_as_it_is(root: Path) -> None:
     assert rejects.rows[0]["path"] == "new\\nempty.jpg"
 
 
-def test_refuses_a_group_named_like_a_column_of_the_manifest(root: Path) -> None:
-    with pytest.raises(UserError, match="group column 'split' has a name that the manifest uses"):
-        build_manifest([Record("a.jpg", 5, groups={"split": "x"})], root, "test", Rejects())
+@pytest.mark.parametrize("name", ["split", "operation", "similarity", "parent_id", "prediction"])
+def test_refuses_a_group_named_like_a_column_of_a_table_to_come(name: str, root: Path) -> None:
+    with pytest.raises(UserError, match=f"group column '{name}' has a name that tables of vec2age use"):
+        build_manifest([Record("a.jpg", 5, groups={name: "x"})], root, "test", Rejects())
 
 
 def test_within_keeps_both_limits_and_names_what_is_outside(root: Path) -> None:

@@ -104,6 +104,7 @@ def test_csv_bad_rows_cost_themselves_only(tmp_path: Path) -> None:
             "has no column 'path': it has the one column 'path;target'; separate fields by",
         ),
         ("path, target\na.jpg, 5\n", "has no column 'target': it has path, ' target'"),
+        ("path,a\0b\na.jpg,5\n", r"has no column 'target': it has path, a\\x00b$"),
         ("path,target,path\na,5,b\n", "labels.csv: column 3 is called 'path'"),
         ("path,target,\na,5,b\n", "labels.csv: column 3 is called ''"),
         ("path,target,face_id\na,5,b\n", "group column 'face_id'"),
@@ -114,6 +115,12 @@ def test_csv_bad_rows_cost_themselves_only(tmp_path: Path) -> None:
 def test_refuses_an_unusable_csv_in_one_sentence(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "labels.csv").write_text(content)
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        datasets.read("csv", tmp_path)
+
+
+def test_a_table_in_utf_16_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,target\na.jpg,5\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"labels\.csv is UTF-16 text: save it as UTF-8"):
         datasets.read("csv", tmp_path)
 
 

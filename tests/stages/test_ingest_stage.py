@@ -1,5 +1,6 @@
 """Stage ingest where little or nothing of a data set can be used."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -51,6 +52,34 @@ def test_a_failed_run_leaves_no_older_manifest_to_go_on_with(
         ingest.run(settings("csv", Path("gone")), 1)
     assert not files.MANIFEST.exists()
     assert not files.READY_VECTORS.exists()
+
+
+def test_whoever_mends_a_table_is_told_that_dvc_would_bring_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = settings("vec2uage_json", Path("vectors.json"))
+
+    def noted(vectors: dict[str, list[float]]) -> bool:
+        Path("vectors.json").write_text(json.dumps(vectors))
+        return "note" in ingest.run(wanted, 1)
+
+    old, mended = {"1_12_0": [1.0] * 512}, {"1_13_0": [1.0] * 512}
+    assert not noted(old), "DVC has run nothing yet"
+    recorded = hashlib.md5(files.MANIFEST.read_bytes()).hexdigest()
+    outs = [{"path": "data/manifest.parquet", "hash": "md5", "md5": recorded}]
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"ingest": {"outs": outs}}}))
+    assert not noted(old)
+    assert noted(mended)
+    assert ingest.run(wanted, 1)["note"] == (
+        "dvc.lock has another manifest: if tables or pictures changed, go on with dvc repro -f ingest"
+    )
+    monkeypatch.setenv("DVC_STAGE", "ingest")
+    assert not noted(mended), "DVC itself runs it, and records what it writes"
+    monkeypatch.delenv("DVC_STAGE")
+    for other in ("schema: '2.0'", "{", "stages: {ingest: {outs: [{path: x}]}}"):
+        Path("dvc.lock").write_text(other)
+        assert not noted(mended)
 
 
 def test_the_rejects_of_vectors_are_written_where_none_is_usable(
