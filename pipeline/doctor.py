@@ -35,18 +35,20 @@ class Finding:
 
 
 def print_diagnosis() -> None:
-    """Print every finding as one aligned table."""
+    """Print every finding as one aligned table, and what to do about each gap below it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "what", "found", "what to do"):
+    for column in ("", "what", "found"):
         table.add_column(column, overflow="fold")
     found = list(findings())
     for finding in found:
         mark = "[yellow]gap[/yellow]" if finding.remedy else "[green]ok[/green]"
-        table.add_row(mark, finding.subject, finding.found, finding.remedy)
+        table.add_row(mark, finding.subject, finding.found)
     console = Console()
     console.print(table)
-    gaps = sum(bool(finding.remedy) for finding in found)
-    console.print(f"{gaps} gap{'s' * (gaps != 1)}." if gaps else "Nothing is missing.")
+    gaps = [finding for finding in found if finding.remedy]
+    console.print(f"{len(gaps)} gap{'s' * (len(gaps) != 1)}." if gaps else "Nothing is missing.")
+    for gap in gaps:  # unbroken, so that addresses and paths can be copied
+        console.print(f"{gap.subject}: {gap.remedy}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def findings() -> Iterator[Finding]:

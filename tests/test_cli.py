@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -10,6 +11,8 @@ import pytest
 
 from pipeline import cli
 from pipeline.datasets import LeftOutWarning
+from pipeline.errors import UserError
+from pipeline.stages.results import print_results
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -94,8 +97,31 @@ def test_doctor_names_each_gap_with_a_remedy() -> None:
     assert done.returncode == 0
     for subject in ("Python", "torch", "dlib", "mtcnn", "facenet", "efficientnet_lite0", "disk"):
         assert subject in done.stdout
-    lines = [line for line in done.stdout.splitlines() if line.startswith("gap")]
-    assert all(len(line.split()) > 3 for line in lines)
+    lines = done.stdout.splitlines()
+    named = lines.index(
+        next(line for line in lines if re.fullmatch(r"\d+ gaps?\.|Nothing is missing\.", line))
+    )
+    gaps = [line for line in lines[:named] if line.startswith("gap")]
+    assert len(lines[named + 1 :]) == len(gaps), "what to do about each stands on one line, to be copied"
+    for gap, remedy in zip(gaps, lines[named + 1 :], strict=True):
+        subject, _, rest = remedy.partition(": ")
+        assert gap.split()[1].startswith(subject.split()[0])
+        assert len(rest.split()) > 3
+
+
+def test_where_is_of_a_project_and_names_a_damaged_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"params\.yaml does not exist: run vec2age from the project's top"):
+        print_results()
+    Path("params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    print_results()
+    assert "not yet: dvc repro" in capsys.readouterr().out
+    Path("data").mkdir()
+    Path("data/manifest.parquet").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"data/manifest\.parquet is not a readable Parquet file"):
+        print_results()
 
 
 def let_doctor_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

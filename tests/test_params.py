@@ -46,7 +46,8 @@ def test_the_default_is_valid() -> None:
         ("split.fold", 7, "fold must be less than folds (5)"),
         ("split.test", 0.9, "validation and test together must be less than 1"),
         ("crop.detectors", ["hog"], "parameter 'crop.detectors.0' is 'hog': input should be 'dlib_hog'"),
-        ("crop.detectors", [], "parameter 'crop.detectors' is []: list should have at least 1 item"),
+        ("train", 5, "parameter 'train' is 5: it is a section, with keys of its own"),
+        ("crop.detectors", [], "parameter 'crop.detectors' is []: it takes 1 or more"),
         (
             "evaluate.group_edges",
             [40, 20],
@@ -55,7 +56,7 @@ def test_the_default_is_valid() -> None:
         (
             "train.balance.edges",
             [],
-            "parameter 'train.balance.edges' is []: list should have at least 1 item",
+            "parameter 'train.balance.edges' is []: it takes 1 or more",
         ),
         ("encoder.facenet.sha256", "abc", "parameter 'encoder.facenet.sha256' is 'abc'"),
         ("data.name", "nope", "parameter 'data.name': unknown data set 'nope': choose one of sample, csv"),

@@ -123,6 +123,14 @@ def not_finite(tree: Any, *location: str | int) -> tuple[str, float] | None:
     return next((one for one in found if one is not None), None)
 
 
+PLAINLY = {
+    "model_type": "it is a section, with keys of its own",
+    "dict_type": "it takes keys with values",
+    "list_type": "it takes a list",
+}
+"""What Pydantic says in Python's words, in those of a YAML file."""
+
+
 def describe(problem: Any, root: type[BaseModel]) -> str:
     """One mistake below a model as a sentence: the key, the value, what is allowed."""
     location: tuple[str | int, ...] = problem["loc"]
@@ -138,6 +146,9 @@ def describe(problem: Any, root: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"parameter {key!r}: {message}" if key else message
+    message = PLAINLY.get(problem["type"], message)
+    if problem["type"] == "too_short":
+        message = f"it takes {problem['ctx']['min_length']} or more"
     given = "empty" if problem["input"] is None else repr(problem["input"])
     return f"parameter {key!r} is {given}: {message[0].lower()}{message[1:]}"
 

@@ -110,7 +110,11 @@ def all_members(evaluation: Evaluation) -> Table:
         Column("best_epoch", "best epoch", "d"),
         Column("diverged", "diverged"),
         *(Column(measure, label, ".3f", best="lowest") for measure, label in SPLITS.items()),
-        *(Column(f"test_{key}", f"test {label}", ".3f") for key, label in names.items() if key != "mae"),
+        *(
+            Column(f"test_{key}", f"test {label}", format_of(key))
+            for key, label in names.items()
+            if key != "mae"
+        ),
     ]
     return Table("members", "Every model", frame, tuple(columns), long=True)
 
@@ -194,6 +198,11 @@ def choices(evaluation: Evaluation) -> Table:
     )
 
 
+def format_of(metric: str) -> str:
+    """How one of `Settings.metrics` reads: a share of faces in percent, all else as numbers."""
+    return ".1%" if metric == "cs" else ".3f"
+
+
 def contenders(evaluation: Evaluation) -> Table:
     """Every way of predicting with all its metrics."""
     lower = ("mae", "rmse")
@@ -202,7 +211,8 @@ def contenders(evaluation: Evaluation) -> Table:
         Column("val_mae", "validation MAE", ".3f", best="lowest"),
     ]
     for key, label in evaluation.settings.metrics.items():
-        columns.append(Column(key, label, ".3f", "test", "lowest" if key in lower else "highest"))
+        best: Literal["lowest", "highest"] = "lowest" if key in lower else "highest"
+        columns.append(Column(key, label, format_of(key), "test", best))
         if key == "mae":
             columns += [Column("low", "from", ".3f", "test"), Column("high", "to", ".3f", "test")]
     columns += [

@@ -49,7 +49,7 @@ def check_name(path: Path) -> Writer:
     Raises
     ------
     UserError
-        It ends in something else, is too long, or names a folder.
+        It ends in something else, is too long, names a folder, or lies in one that does not exist.
     """
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"output {path} must end in one of {', '.join(FORMATS)}")
@@ -57,6 +57,8 @@ def check_name(path: Path) -> Writer:
         raise UserError(f"output {path} has a name of {length} bytes: {LONGEST} are the most")
     if path.is_dir():
         raise UserError(f"output {path} is a folder: name a file")
+    if not path.parent.exists():
+        raise UserError(f"output {path} lies in a folder that does not exist: make {path.parent} first")
     return FORMATS[path.suffix.lower()]
 
 

@@ -1,11 +1,12 @@
 """Which results exist, where they are and how large: what `vec2age where` prints."""
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import params
 from pipeline.stages import files
 from pipeline.stages.outputs import uncalibrated
+from pipeline.tables import open_table
 
 RESULTS = (
     ("faces and their targets", files.MANIFEST, ""),
@@ -24,14 +25,21 @@ RESULTS = (
 
 
 def print_results() -> None:
-    """Print one aligned line for each result; `rows` where it is a table."""
+    """Print one aligned line for each result; `rows` where it is a table.
+
+    Raises
+    ------
+    UserError
+        This is no project, or a table is damaged.
+    """
+    params.load()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("result", "where", "rows", "size"):
         table.add_column(column, justify="right" if column in ("rows", "size") else "left")
     why = uncalibrated()
     for what, path, pattern in RESULTS:
         parts = sorted(path.glob(pattern)) if pattern else [path] if path.is_file() else []
-        counts = [pq.ParquetFile(part).metadata.num_rows for part in parts if part.suffix == ".parquet"]
+        counts = [open_table(part).metadata.num_rows for part in parts if part.suffix == ".parquet"]
         rows = f"{sum(counts):,}" if counts else ""
         if parts:
             size = f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"

@@ -518,6 +518,7 @@ def test_no_copy_takes_a_pictures_place(
     [
         ("ages.xlsx", r"must end in one of .csv, .jsonl, .parquet"),
         ("folder.csv", "is a folder: name a file"),
+        ("mispelt/ages.csv", "lies in a folder that does not exist: make .*/mispelt first"),
         ("é" * 118 + "x.csv", "has a name of 241 bytes: 240 are the most"),
         ("x" * 300 + ".csv", "has a name of 304 bytes"),
     ],
