@@ -79,7 +79,8 @@ def biases(evaluation: Evaluation) -> Table:
         tuple(columns),
         "The mean over all pairs of groups of the difference of their MAEs; faces of unknown group are left "
         f"out. {INTERVAL} Chance: what groups of these sizes would stay below in 95 of 100 samples if all "
-        "had the same error; a score below it shows no difference. Noise only ever raises a score. "
+        "had the same error; a score below it shows no difference. Noise only ever raises a score, in "
+        "resamples once more, so that an interval may lie above its score where groups are small. "
         "Chance is that of one column alone: of many, one in twenty exceeds it. The finding at the "
         "top minds how many there are.",
         frozenset(np.flatnonzero(frame["title"] == best_title(evaluation)).tolist()),

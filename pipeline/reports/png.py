@@ -95,6 +95,7 @@ def draw(axes: Axes, chart: Chart, mark: Mark) -> None:
             axes.scatter(mark.values, y, color=colour, marker=marker, s=30, zorder=3, label=mark.name or None)
         case Paths():
             x = positions(chart.x.categories, mark.categories)
+            axes.set_xlim(-0.5, len(chart.x.categories) - 0.5)  # room for the names at both ends
             style = {"color": colour, "linestyle": DASHES[mark.colour], "marker": marker, "markersize": 3.5}
             for row, heights in enumerate(mark.heights):
                 label = None if row else mark.name or None

@@ -93,6 +93,7 @@ def parallel(found: StudyResults, settings: Settings) -> Chart:
     heights = np.stack([*places, place(rows["value"], "linear")], axis=1).reshape(len(rows), -1)
     labels = [label_of(row, found, settings.unit) for row in rows.itertuples()]
     names = [*found.scales, "validation MAE"]
+    spans = [f"{name} {span(rows[name])}" for name, scale in found.scales.items() if scale != "category"]
     first = max(1, round(BEST_SHARE * len(rows)))
     parts = (("other trials", 5, slice(first, None)), ("best quarter", 1, slice(0, first)))
     marks = tuple(
@@ -107,8 +108,21 @@ def parallel(found: StudyResults, settings: Settings) -> Chart:
         x=Axis("", categories=tuple(names)),
         y=Axis("from the lowest to the highest value tried"),
         marks=marks,
-        caption="Each axis runs from the lowest value tried to the highest, on the scale it was searched on.",
+        caption="Each axis runs from the lowest value tried to the highest, on the scale it was searched on: "
+        + "; ".join([*spans, f"validation MAE {span(rows['value'])} {settings.unit}"])
+        + ".",
     )
+
+
+def span(values: "pd.Series[Any]") -> str:
+    """The lowest and the highest of some numbers.
+
+    Examples
+    --------
+    >>> span(pd.Series([0.003, 2e-5, 0.01]))
+    '2e-05 to 0.01'
+    """
+    return f"{values.min():.3g} to {values.max():.3g}"
 
 
 def place(values: "pd.Series[Any]", scale: str) -> NDArray[np.float64]:
