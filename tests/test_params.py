@@ -70,7 +70,11 @@ def test_the_default_is_valid() -> None:
         ("finetune.variants", {"a": {"loss": "nope"}}, "unknown loss 'nope'"),
         ("finetune.pictures.augment", [{"name": "flop"}], "is 'flop': input should be 'flip', 'colour'"),
         ("classify.losses", ["nope"], "parameter 'classify.losses.0': unknown loss 'nope'"),
-        ("classify.losses", ["mse"], "loss 'mse' is not for classes: choose one of cross_entropy, one_hot"),
+        (
+            "classify.losses",
+            ["mse"],
+            "loss 'mse' cannot train classifiers: choose one of cross_entropy, one_hot_mse",
+        ),
         ("train.recipe.loss.name", "coral", "loss 'coral' cannot train models on vectors: its questions"),
         ("train.recipe.loss.name", "dwb", "it is for classes, which vec2age classify learns"),
         ("study.space.loss", ["mse", "am_softmax"], "is not null, a list of losses (mse, l1"),

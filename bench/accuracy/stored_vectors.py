@@ -20,6 +20,8 @@ from bench.accuracy.common import print_row
 from bench.dlib_network import in_torch
 from pipeline.encoders import build
 from pipeline.encoders.base import Vectors
+from pipeline.encoders.chips import DEFAULT_PADDING, SIZE
+from pipeline.encoders.similarity import cosine
 from pipeline.faces.extract import Settings, extract
 from pipeline.faces.images import ImageRejected, decode
 from pipeline.installed import LANDMARK_MODEL, dlib_model
@@ -65,9 +67,9 @@ def main() -> None:
     print_row(["---", *["---:"] * 4])
     for way, parts in ways.items():
         made = np.concatenate(parts)
-        cosine = (made * stored).sum(1) / np.linalg.norm(made, axis=1) / np.linalg.norm(stored, axis=1)
+        alike = cosine(made, stored)
         difference = np.abs(made - stored).max()
-        print_row([way, len(ids), f"{difference:.1e}", f"{np.median(cosine):.5f}", f"{cosine.min():.5f}"])
+        print_row([way, len(ids), f"{difference:.1e}", f"{np.median(alike):.5f}", f"{alike.min():.5f}"])
 
 
 def chip_of(data: bytes) -> np.ndarray | None:
@@ -81,7 +83,7 @@ def chip_of(data: bytes) -> np.ndarray | None:
     if not found:
         return None
     shape = predict(image, max(found, key=lambda box: box.area()))
-    chip: np.ndarray = dlib.get_face_chip(image, shape, 150, 0.25)
+    chip: np.ndarray = dlib.get_face_chip(image, shape, SIZE, DEFAULT_PADDING)
     return chip
 
 

@@ -78,11 +78,9 @@ class Design:
         known = {"classes": len(self.classes), "features": features, "counts": self.counts}
         allowed = losses.REGISTRY.settings(self.loss)
         told = {name: known[name] for name in DATA_SETTINGS if name in allowed}
+        losses.refuse(self.loss, losses.NOT_IN_A_CLASSIFIER, "a classifier")
         loss = losses.build(self.loss, **(told | dict(self.loss_settings)))
-        if not isinstance(loss, ClassificationLoss):
-            raise UserError(
-                f"loss {self.loss!r} is not for classes: choose one of {', '.join(losses.OF_CLASSES)}"
-            )
+        assert isinstance(loss, ClassificationLoss)
         return loss
 
     @property

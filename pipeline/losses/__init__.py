@@ -76,6 +76,8 @@ NOT_IN_A_NETWORK = {
     **_CLASSES_ONLY,
 }
 """Why not to train a network on faces with."""
+NOT_IN_A_CLASSIFIER = dict.fromkeys(OF_VALUES, f"choose one of {', '.join(OF_CLASSES)}")
+"""Why not to train a classifier with."""
 
 
 def refuse(name: str, reasons: Mapping[str, str], what: str) -> None:
@@ -86,7 +88,7 @@ def refuse(name: str, reasons: Mapping[str, str], what: str) -> None:
     name
         Of the loss.
     reasons
-        `NOT_IN_A_STACK` or `NOT_IN_A_NETWORK`.
+        `NOT_IN_A_STACK`, `NOT_IN_A_NETWORK` or `NOT_IN_A_CLASSIFIER`.
     what
         Would be trained, for the message.
 

@@ -95,10 +95,7 @@ def network_loss(value: str) -> str:
 def class_loss(value: str) -> str:
     """The name of a loss of classes."""
     with as_value_error():
-        if losses.REGISTRY.known(value) not in losses.OF_CLASSES:
-            raise UserError(
-                f"loss {value!r} is not for classes: choose one of {', '.join(losses.OF_CLASSES)}"
-            )
+        losses.refuse(losses.REGISTRY.known(value), losses.NOT_IN_A_CLASSIFIER, "classifiers")
     return value
 
 
@@ -127,6 +124,7 @@ PLAINLY = {
     "model_type": "it is a section, with keys of its own",
     "dict_type": "it takes keys with values",
     "list_type": "it takes a list",
+    "too_short": "it takes {min_length} or more",
 }
 """What Pydantic says in Python's words, in those of a YAML file."""
 
@@ -146,9 +144,8 @@ def describe(problem: Any, root: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"parameter {key!r}: {message}" if key else message
-    message = PLAINLY.get(problem["type"], message)
-    if problem["type"] == "too_short":
-        message = f"it takes {problem['ctx']['min_length']} or more"
+    if problem["type"] in PLAINLY:
+        message = PLAINLY[problem["type"]].format(**problem.get("ctx", {}))
     given = "empty" if problem["input"] is None else repr(problem["input"])
     return f"parameter {key!r} is {given}: {message[0].lower()}{message[1:]}"
 

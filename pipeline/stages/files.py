@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.tables import open_table, read_table
+from pipeline.tables import read_table
 
 MANIFEST = Path("data/manifest.parquet")
 READY_VECTORS = Path("data/vectors.parquet")
@@ -65,14 +65,14 @@ def read(path: Path) -> pa.Table:
     UserError
         It is missing or damaged, or is not this table.
     """
-    names = open_table(path).schema_arrow.names
-    lacking = [name for name in NEEDED[path] if name not in names]
-    if lacking and names:  # augment writes no column where it has measured nothing
+    table = read_table(path)
+    lacking = [name for name in NEEDED[path] if name not in table.column_names]
+    if lacking and table.num_columns:  # augment writes no column where it has measured nothing
         raise UserError(
             f"{path} has no column {lacking[0]!r}, it is another table: run the stage that writes it again "
             "(dvc repro)"
         )
-    return read_table(path)
+    return table
 
 
 def rates(optimizer: str, policy: str) -> Path:

@@ -1,13 +1,9 @@
 """Stage ingest: a data set's labelled faces become the manifest."""
 
-import hashlib
-import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline import datasets
 from pipeline.datasets.manifest import within
@@ -15,12 +11,11 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.rejects import Rejects
 from pipeline.stages import files
-from pipeline.stages.outputs import remove
+from pipeline.stages.outputs import remove, unlike_dvc_lock
 from pipeline.stages.running import Summary
 from pipeline.tables import write_table
 
 PRODUCER = "vec2age ingest"
-LOCK = Path("dvc.lock")
 UNWATCHED = "dvc.lock has another manifest: if tables or pictures changed, go on with dvc repro -f ingest"
 NO_VECTORS = pa.table({"face_id": pa.array([], pa.string())})
 
@@ -58,7 +53,7 @@ def run(params: Params, workers: int) -> Summary:
     write_table(table, files.MANIFEST, PRODUCER, settings)
     lowest, highest = pc.min_max(table["target"]).as_py().values()
     span = f"{lowest:.15g} to {highest:.15g}"
-    note = {"note": UNWATCHED} if dvc_knows_another() else {}
+    note = {"note": UNWATCHED} if unlike_dvc_lock(files.MANIFEST, "ingest") else {}
     return {
         "data set": params.data.name,
         "faces": table.num_rows,
@@ -66,19 +61,3 @@ def run(params: Params, workers: int) -> Summary:
         **rejects.summary(),
         **note,
     }
-
-
-def dvc_knows_another() -> bool:
-    """Whether somebody ran this stage by hand, and dvc.lock has another manifest than it has now written.
-
-    DVC compares settings and code, not the data set's own files: its next run may bring that manifest back.
-    """
-    if "DVC_STAGE" in os.environ or not LOCK.is_file():
-        return False
-    try:
-        outs = YAML(typ="safe").load(LOCK)["stages"]["ingest"]["outs"]
-        recorded = {out["path"]: out["md5"] for out in outs}[files.MANIFEST.as_posix()]
-    except (YAMLError, LookupError, TypeError):
-        return False  # it never ran this stage
-    with files.MANIFEST.open("rb") as file:
-        return bool(recorded != hashlib.file_digest(file, "md5").hexdigest())

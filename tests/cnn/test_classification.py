@@ -247,7 +247,7 @@ def test_files_that_hold_no_classifier_are_refused(tmp_path):
     ("changes", "sentence"),
     [
         ({"architecture": "emosynthnot"}, "no architecture 'emosynthnot'"),
-        ({"loss": "l1"}, "'l1' is not for classes: choose one of cross_entropy, one_hot_mse"),
+        ({"loss": "l1"}, "'l1' cannot train a classifier: choose one of cross_entropy, one_hot_mse"),
         ({"loss": "nonsense"}, "unknown loss"),
         ({"loss_settings": {"margin": 1}}, "no setting 'margin'"),
         ({"lr": 1e30}, r"the loss cross_entropy is (nan|inf) in epoch \d"),

@@ -58,6 +58,22 @@ def test_every_figure_is_drawn_and_says_what_it_shows(charts):
             assert axis.label or axis.categories, f"{chart.name} has an axis without a label"
 
 
+def test_losses_below_zero_are_drawn_and_positive_ones_by_powers_of_ten(complete):
+    evaluation = evaluate(complete, Settings(resamples=50))
+    assert figures.learning_curves(evaluation, "fixed").y.log
+    assert figures.lr_finder(complete).y.log
+    lower = evaluation.curves.assign(val_loss=evaluation.curves["val_loss"] - 1e6)
+    assert not figures.learning_curves(dataclasses.replace(evaluation, curves=lower), "fixed").y.log
+    curves = [
+        None if run.lr_curves is None else run.lr_curves.assign(loss=run.lr_curves["loss"] - 1e6)
+        for run in complete.runs
+    ]
+    runs = tuple(
+        dataclasses.replace(run, lr_curves=lr) for run, lr in zip(complete.runs, curves, strict=True)
+    )
+    assert not figures.lr_finder(dataclasses.replace(complete, runs=runs)).y.log
+
+
 def test_axes_of_measures_name_the_unit(charts):
     for chart in charts:
         if "MAE" in chart.x.label + chart.y.label:

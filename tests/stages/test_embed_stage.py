@@ -49,7 +49,13 @@ def test_whom_faces_show_goes_on_where_it_is_known(tmp_path: Path, monkeypatch: 
     assert faces["subject"].to_pylist() == subjects
     assert faces.schema.field("subject").type == pa.string()
     assert faces.schema.field("subject").nullable
-    assert set(groups_of(faces.drop_columns(["vector"]), "age", [6])) == {"age", "gender"}
+    found = groups_of(faces.drop_columns(["vector"]), "age", [6])
+    assert set(found) == {"age", "gender"}
+    place = faces.column_names.index("gender")
+    unknown = faces.drop_columns(["vector"]).set_column(
+        place, "gender", pa.array([None] * FACES, pa.string())
+    )
+    assert set(groups_of(unknown, "age", [6])["gender"]) == {"unknown"}
 
 
 def test_where_nobody_is_known_there_is_no_such_column(
