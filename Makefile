@@ -1,5 +1,7 @@
 # make demo   everything on the rendered sample, from a fresh clone
 # make test   lint, types, architecture and tests
+# make fuzz   every attack on images, labels, bundles and YAML; a plain test run takes a sample of them
+# make chaos  every stage killed twenty times, and the same bytes in the end
 # make bench  the speed claims of the docs, measured again on this machine
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ INSTALLED := .venv/.installed
 # dvc.yaml calls the console script vec2age by name
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types architecture bench lock clean
+.PHONY: demo test lint types architecture fuzz chaos bench lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/dvc repro
@@ -37,6 +39,12 @@ types: $(INSTALLED)
 
 architecture: $(INSTALLED)
 	$(BIN)/lint-imports
+
+fuzz: $(INSTALLED)
+	FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz
+
+chaos: $(INSTALLED)
+	CHAOS=1 $(BIN)/python -m pytest --timeout 0 tests/chaos
 
 bench: $(INSTALLED)
 	$(BIN)/python -m bench
