@@ -1,17 +1,25 @@
 """vec2age: labelled face photographs in, a regression model with an honest error out."""
 
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-try:
-    __version__ = version("vec2age")
-except PackageNotFoundError:  # running from a source tree that was never installed
-    __version__ = "0+unknown"
+from pipeline.shield import shielded
+from pipeline.switches import report_nothing
+
+report_nothing()
 
 
 def __getattr__(name: str) -> Any:
     # torch and dlib are imported by whoever predicts, not by whoever asks for the version
     if name == "predict":
-        return import_module("pipeline.serving.run").predict
+        with shielded():
+            from pipeline.serving.run import predict
+
+            return predict
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("vec2age")
+        except PackageNotFoundError:  # running from a source tree that was never installed
+            return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

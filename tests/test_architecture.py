@@ -15,12 +15,15 @@ from pipeline.params.fields import Section
 
 PROJECT = Path(__file__).resolve().parents[1]
 # A change of these changes no output: the words of refusals, progress bars, where a name's code lies, the
-# outputs' places (dvc.yaml names them itself), the number of cores, what is printed and logged outside DVC.
+# outputs' places (dvc.yaml names them itself), the number of cores, how
+# processes start, what is printed and logged outside DVC.
 NOT_IN_A_RESULT = {
     "pipeline.errors",
     "pipeline.machine",
+    "pipeline.processes",
     "pipeline.progress",
     "pipeline.registry",
+    "pipeline.shield",
     "pipeline.stages.files",
     "pipeline.stages.running",
 }

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline.cnn.arrays import learnt_from
 from pipeline.cnn.augmentation import Augmentation, centre
 from pipeline.cnn.pixels import Block, Pixels
+from pipeline.processes import loading
 from pipeline.seeds import derive_seed
 
 Key = tuple[int, int]
@@ -169,6 +170,7 @@ def loader(data: FaceData, order: EpochOrder, batch_size: int, processes: int) -
         batch_size=batch_size,
         sampler=order,
         num_workers=processes,
+        multiprocessing_context=loading() if processes else None,
         collate_fn=as_it_is,
         worker_init_fn=one_thread,
         persistent_workers=processes > 0,

@@ -7,7 +7,6 @@ that is dark, blurred, small, partly covered, or shows nobody, or two.
 
 import csv
 import io
-import multiprocessing
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from pipeline.datasets.manifest import Record, build_manifest
 from pipeline.datasets.sample_scene import SIZE, draw
 from pipeline.datasets.sample_traits import AGES, CONDITIONS, GENDERS, SKIN_TONES, FaceSpecification
 from pipeline.errors import UserError
+from pipeline.processes import SPAWN
 from pipeline.progress import track
 from pipeline.rejects import Rejects
 from pipeline.seeds import derive_seed
@@ -188,7 +188,7 @@ def drawn(root: Path, faces: list[FaceSpecification], workers: int | None) -> It
         yield from map(write, faces)
         return
     # Spawned, because a fork of a process whose libraries have threads may hang.
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, SPAWN) as pool:
         yield from pool.map(write, faces, chunksize=8)
 
 

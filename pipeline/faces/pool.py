@@ -6,7 +6,6 @@ up as a whole when a process dies, and cannot end one that hangs.
 """
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import time
@@ -14,10 +13,11 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
+
+from pipeline import processes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -174,10 +174,7 @@ class _Pool(Generic[T, R]):
         cause = _cause_of_death(worker)
         _end(worker)
         if not worker.started:
-            raise RuntimeError(
-                f"a worker process ended before it was ready ({cause}): "
-                'in a script, call this under if __name__ == "__main__"'
-            )
+            raise RuntimeError(f"a worker process ended before it was ready ({cause})")
         self.deaths[worker.index] += 1
         if self.deaths[worker.index] < ATTEMPTS:
             self.again.append((worker.index, worker.item))
@@ -194,7 +191,7 @@ class _Pool(Generic[T, R]):
 @contextlib.contextmanager
 def _without_interruption() -> Iterator[None]:
     """Put Ctrl-C off until the end of the block; a process begun in it gets none, not even at first."""
-    resource_tracker.ensure_running()  # multiprocessing starts it when needed, and lets Ctrl-C through then
+    processes.ensure_tracker()  # multiprocessing starts it when needed, and lets Ctrl-C through then
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -203,9 +200,8 @@ def _without_interruption() -> Iterator[None]:
 
 
 def _start(make: Callable[[], Callable[[T], R]], index: int, item: T) -> _Worker[T]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, make), daemon=True)
+    here, there = processes.SPAWN.Pipe()
+    process = processes.SPAWN.Process(target=_serve, args=(there, make), daemon=True)
     process.start()
     there.close()  # so that the other end's closing is noticed here
     return _Worker(process, here, index, item)

@@ -39,7 +39,8 @@ def provenance(faces: Path, others: Sequence[Path] = ()) -> dict[str, str]:
 
 def revision() -> dict[str, str]:
     """The version control's name for the code, marked where files are changed; nothing without git."""
-    command = ["git", "describe", "--always", "--dirty", "--tags"]
+    # a repository's own settings name programs to run, of which this command would start one
+    command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--tags"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -26,8 +26,6 @@ def predict(
 ) -> pa.Table:
     """Every face in pictures, with its age, interval and warnings, as one table in memory.
 
-    Worker processes import the calling script: call this under `if __name__ == "__main__"` there.
-
     Parameters
     ----------
     images

@@ -1,6 +1,5 @@
 """Stage augment: the training split grows until every age has the same number of faces."""
 
-import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pipeline.faces.augmentation import TABLE_1, Attempts, Operation, draw
 from pipeline.faces.balance import chosen, plan
 from pipeline.faces.keeping import PictureShards, check_folder, kept_in
 from pipeline.params import Params
+from pipeline.processes import SPAWN
 from pipeline.progress import track
 from pipeline.stages import files
 from pipeline.stages.encoding import settled_encoders
@@ -56,7 +56,7 @@ def run(params: Params, workers: int) -> Summary:
         if slots or measured:
             encoders, sentences = settled_encoders(params)
             vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
-            with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            with ProcessPoolExecutor(workers, SPAWN) as pool:
                 unfiltered = measure(params, measured, vectors, pool)
                 calibration = calibration_table(
                     track(unfiltered, "measuring operations", len(measured)), limits, TABLE_1

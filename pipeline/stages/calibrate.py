@@ -1,6 +1,5 @@
 """Stage calibrate: one run's models say how sure they are, and validation faces say how far to believe it."""
 
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -13,6 +12,7 @@ from pipeline.encoders.table import with_vectors
 from pipeline.errors import UserError
 from pipeline.metrics.calibration import faces_needed
 from pipeline.params import Params
+from pipeline.processes import SPAWN
 from pipeline.progress import track
 from pipeline.regression.material import material_of
 from pipeline.regression.members import Members
@@ -139,7 +139,7 @@ def augmented_views(params: Params, faces: pa.Table, workers: int) -> tuple[pa.T
     encoders, _ = settled_encoders(params)
     vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
     tally = Tally()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, SPAWN) as pool:
         kept = fill(params, dict.fromkeys(judged, params.calibrate.views), vectors, pool, tally)
         pairs = [(one.parent_id, one.vector) for face in track(kept, "views", len(judged)) for one in face]
     vectors.compact()

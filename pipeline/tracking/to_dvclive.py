@@ -7,20 +7,16 @@ among it.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from dvclive.live import Live
+from dvclive.serialize import dump_yaml
+
 from pipeline.errors import UserError
 from pipeline.tables import atomic_file
 from pipeline.tracking.base import Scalar, Tracker
-
-# DVCLive would tell a DVC Studio account that happens to be configured on the machine.
-os.environ.setdefault("DVC_STUDIO_OFFLINE", "true")
-
-from dvclive.live import Live
-from dvclive.serialize import dump_yaml
 
 FOLDER = "dvclive"
 

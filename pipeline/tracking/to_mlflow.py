@@ -11,8 +11,6 @@ from typing import TypeVar
 
 from pipeline.tracking.base import Scalar, Tracker
 
-# MLflow counts its users over the network unless it is told not to before its import.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Its own seven retries, each after twice the pause, hold a training for minutes where no server answers.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds

@@ -1,0 +1,43 @@
+"""What libraries would tell others, or write into the home folder, without being asked: switched off.
+
+Imported with the package, before any library is: each reads its switch when it is imported itself.
+"""
+
+import os
+import sys
+
+OFF = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "DVC_STUDIO_OFFLINE": "true",  # DVCLive would tell an account that happens to be configured
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ITERATIVE_DO_NOT_TRACK": "do-not-track",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Variables that stop what is reported to a library's makers. Nobody asks for that by using this package."""
+
+
+def report_nothing() -> None:
+    """Set the switches of `OFF`, for this process and those that it starts."""
+    os.environ.update(OFF)
+
+
+def stay_out_of_home() -> None:
+    """Keep Matplotlib's list of fonts and what Numba compiles beside the installed packages.
+
+    Where nothing can be written there, in a folder that goes when the program ends. For programs of ours
+    alone: the settings of somebody's own script may well lie in the home folder.
+    """
+    if os.access(sys.prefix, os.W_OK):
+        place = os.path.join(sys.prefix, "share", "vec2age")
+    else:
+        import atexit
+        import shutil
+        import tempfile
+
+        place = tempfile.mkdtemp(prefix="vec2age-")
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(place, "numba"))
+    os.environ.setdefault("MPLCONFIGDIR", os.path.join(place, "matplotlib"))
