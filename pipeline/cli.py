@@ -3,20 +3,21 @@
 from pipeline.shield import shield
 from pipeline.switches import stay_out_of_home
 
-shield()  # before anything is imported that might be found in the current folder
 stay_out_of_home()
+shield()  # before anything is imported that might be found in the current folder
 
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal
 
 import typer
 
 from pipeline import __version__
 from pipeline.cli_explain import app as explain_app
 from pipeline.cli_paths import Destination, Model, Output, Overlay, Pictures
+from pipeline.cli_told import Group, hide_in_logs, show_bug, warn
 from pipeline.errors import UserError, sentence_of
 
 INTERRUPTED = 130
@@ -38,6 +39,7 @@ STAGES = {
 
 app = typer.Typer(
     name="vec2age",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -259,6 +261,7 @@ def options(
 def main() -> None:
     """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
     show, warnings.showwarning = warnings.showwarning, warn
+    hide_in_logs()
     try:
         app()
     except UserError as error:
@@ -271,20 +274,8 @@ def main() -> None:
         if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it
             typer.echo("vec2age: interrupted; run the same command again to go on", err=True)
         raise
+    except Exception:
+        sys.excepthook = show_bug  # typer has put its own there
+        raise
     finally:
         warnings.showwarning = show
-
-
-def warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Show a warning of ours as a sentence, and any other as Python does."""
-    if category.__module__.partition(".")[0] == __package__:
-        typer.echo(f"warning: {message}", err=True)
-    else:
-        typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.credentials import masked
+
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, and run the same command again"),
     errno.EROFS: "name a place that can be written to",
@@ -24,7 +26,10 @@ REMEDY = "see to it, or name another place, and run the same command again"
 
 
 class UserError(Exception):
-    """A mistake in the inputs, described in one sentence for the person who made them."""
+    """A mistake in the inputs, in one sentence for the person who made them; no password is told."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(masked(sentence))
 
 
 def sentence_of(error: OSError) -> str:
@@ -39,7 +44,7 @@ def sentence_of(error: OSError) -> str:
     file = error.filename if error.filename2 is None else error.filename2
     why = error.strerror or next(iter(str(error).splitlines()), "") or type(error).__name__
     where = "" if file is None or isinstance(file, int) else f"{os.fsdecode(file)}: "
-    return f"{where}{why}; {REMEDIES.get(error.errno or 0, REMEDY)}"
+    return masked(f"{where}{why}; {REMEDIES.get(error.errno or 0, REMEDY)}")
 
 
 @contextmanager

@@ -9,20 +9,21 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 
 from pipeline.errors import UserError
-from pipeline.shield import shielded
+from pipeline.shield import lock, shielded, trusted
 
 
 class _Start(Popen):
     def _launch(self, process_obj: BaseProcess) -> None:
         check_flags()
-        main = sys.modules["__main__"]
-        with shielded():
+        with shielded(), lock:
+            path, main = sys.path, sys.modules["__main__"]
+            sys.path = trusted(path)
             # workers run our code alone: the script may lie anywhere, and needs no guard around its calls
             sys.modules["__main__"] = ModuleType("__main__")
             try:
                 super()._launch(process_obj)  # type: ignore[misc]
             finally:
-                sys.modules["__main__"] = main
+                sys.path, sys.modules["__main__"] = path, main
 
 
 class _Process(SpawnProcess):

@@ -10,6 +10,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.tokens import CommentToken
 
 from pipeline import params
+from pipeline.credentials import masked
 from pipeline.errors import UserError
 from pipeline.tables import atomic_file
 
@@ -69,7 +70,7 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
         file.write(text.getvalue().encode())
     after = flatten(params.plain(tree))
     return [
-        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        masked(f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}")
         for key in after | before
         if before.get(key) != after.get(key)
     ]
@@ -161,7 +162,8 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     try:
         parsed = params.parsed(value, YAML(typ="safe")) if value.strip() else None
     except params.NotYamlError as error:
-        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        told = masked(text)
+        shown = told if len(told) <= LONGEST else f"{told[:LONGEST]}..."
         raise UserError(f"--set {shown!r}: the value is not YAML: {error}") from None
     return key.strip().split("."), parsed
 

@@ -17,7 +17,8 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SETTINGS = {"matplotlib": "matplotlibrc", "numba": ".numba_config.yaml"}
 """Settings that a library reads in the current folder: a backend to import, a folder of pickles to load."""
 
-_lock = threading.Lock()
+lock = threading.RLock()
+"""Held by whoever changes the path."""
 _inside = 0
 _outside: tuple[list[str], dict[str, str | None]] = ([], {})
 
@@ -35,14 +36,19 @@ def trusted(path: Sequence[str]) -> list[str]:
 
 def _implicit() -> set[str]:
     """Folders that Python itself may have put on the path."""
-    folders = set()
+    folders = _of_script()
     with contextlib.suppress(OSError):  # it may have been removed
         folders.add(os.path.realpath(os.getcwd()))
+    return folders
+
+
+def _of_script() -> set[str]:
+    """The folder of the script that runs, if one does."""
     main = sys.modules.get("__main__")
     script = getattr(main, "__file__", None)
-    if script and getattr(main, "__spec__", None) is None:  # else it was started as a module
-        folders.add(os.path.realpath(os.path.dirname(script)))
-    return folders
+    if not script or getattr(main, "__spec__", None) is not None:  # it was started as a module
+        return set()
+    return {os.path.realpath(os.path.dirname(script))}
 
 
 def _installed() -> set[str]:
@@ -65,22 +71,24 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """In the block, imports and processes that are started find what is installed, and nothing else.
+    """In the block, imports find what is installed first, and processes that are started nothing else.
 
+    What lies beside somebody's script is found last: what calls us may import it meanwhile.
     The path and the environment are the process's, so that blocks of several threads are one.
     """
     global _inside, _outside
-    with _lock:
+    with lock:
         _inside += 1
         if _inside == 1:
-            own = environment()
+            own, first = environment(), trusted(sys.path)
             _outside = sys.path, {name: os.environ.get(name) for name in own}
-            sys.path = trusted(sys.path)
+            beside = [one for one in sys.path if one and os.path.realpath(one) in _of_script()]
+            sys.path = [*first, *(one for one in beside if one not in first)]
             os.environ.update(own)
     try:
         yield
     finally:
-        with _lock:
+        with lock:
             _inside -= 1
             if _inside == 0:
                 sys.path = _outside[0]
@@ -91,7 +99,7 @@ def shielded() -> Iterator[None]:
 
 
 def shield() -> None:
-    """As `shielded`, for the rest of a program of ours; no library reads settings in the current folder."""
+    """For the rest of a program of ours, nothing is found in the current folder: no module, no settings."""
     os.environ.update(environment())
     sys.path[:] = trusted(sys.path)
     planted = [library for library, name in SETTINGS.items() if os.path.lexists(name)]

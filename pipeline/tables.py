@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.credentials import masked
 from pipeline.errors import UserError
 
 ROW_GROUP_ROWS = 8192
@@ -183,7 +184,7 @@ def sha256(path: Path) -> str:
 
 def first_line(error: BaseException) -> str:
     """An exception's first line, for use inside a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return masked((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
 
 
 def read_folder(path: Path, columns: Sequence[str] | None = None) -> pa.Table | None:

@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # outputs' places (dvc.yaml names them itself), the number of cores, how
 # processes start, what is printed and logged outside DVC.
 NOT_IN_A_RESULT = {
+    "pipeline.credentials",
     "pipeline.errors",
     "pipeline.machine",
     "pipeline.processes",

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.credentials import credentials_in, masked, remedy
 from pipeline.errors import UserError
 from pipeline.params.faces import Augment, Crop, Data, Embed, Encoder, Ingest, Split
 from pipeline.params.fields import Section, describe, not_finite
@@ -93,7 +94,7 @@ def parsed(text: str, yaml: YAML) -> Any:
     except RecursionError:
         deep = True
     except (YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
-        raise NotYamlError(" ".join(str(error).split())) from None
+        raise NotYamlError(masked(" ".join(str(error).split()))) from None
     if deep:
         raise NotYamlError("its brackets are nested too deeply to be read")
     return tree
@@ -114,6 +115,11 @@ def depth(tree: Any) -> int:
 def check(tree: dict[str, Any], source: Path) -> Params:
     """Check a mapping against the models; the first mistake becomes one sentence."""
     values = plain(tree)
+    if held := next(credentials_in(values), None):
+        raise UserError(
+            f"{source}: parameter {'.'.join(held)!r} holds a password, token or key, which would be copied "
+            f"into bundles, reports and records: remove it, and set {remedy(held, values)} in the environment"
+        )
     # Before the models: they do not look into settings that belong to a loss, a network or a reader.
     if found := not_finite(values):
         raise UserError(f"{source}: parameter {found[0]!r} is {found[1]}: input should be a finite number")

@@ -18,6 +18,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from pipeline.credentials import masked
 from pipeline.errors import UserError
 from pipeline.tables import first_line
 
@@ -51,7 +52,7 @@ def open_storage(url: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> RD
             "--storage is not the address of a database: write sqlite:///file.db or "
             "postgresql://user:password@host/name"
         ) from None
-    shown = address.render_as_string(hide_password=True)
+    shown = masked(address.render_as_string(hide_password=True))  # a password may stand behind the ? as well
     sqlite = address.get_backend_name() == "sqlite"
     if sqlite:
         prepare_file(address)

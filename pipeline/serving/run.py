@@ -17,6 +17,7 @@ from pipeline.serving.parts import Work, check_parts, remove_parts
 from pipeline.serving.rows import SCHEMA
 from pipeline.serving.sources import count, in_memory, walk
 from pipeline.serving.stream import BLOCK_FILES, TIMEOUT, blocks, predicted
+from pipeline.shield import shielded
 
 DEFAULT_MODEL = Path("bundle")
 
@@ -47,10 +48,13 @@ def predict(
     UserError
         The model cannot be loaded, or a picture is something else than named above.
     """
-    bundle = load(Path(model))
-    bundle.place_of(level)
-    found = predicted(blocks(in_memory(images)), bundle, workers=workers or available_cores(), level=level)
-    return pa.concat_tables([SCHEMA.empty_table(), *(table for _, table in found)])
+    with shielded():  # libraries are imported when they are first needed
+        bundle = load(Path(model))
+        bundle.place_of(level)
+        found = predicted(
+            blocks(in_memory(images)), bundle, workers=workers or available_cores(), level=level
+        )
+        return pa.concat_tables([SCHEMA.empty_table(), *(table for _, table in found)])
 
 
 def predict_files(

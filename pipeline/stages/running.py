@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from pipeline import params
+from pipeline.credentials import masked, masked_tree
 from pipeline.machine import available_cores
 from pipeline.stages import files
 from pipeline.tables import atomic_file
@@ -62,7 +63,7 @@ def write_log(label: str, seconds: float, workers: int, summary: Summary) -> Non
         "workers": workers,
         "cores": available_cores(),
         "machine": platform.machine(),
-        "summary": summary,
+        "summary": masked_tree(summary),
         **(summary.details if isinstance(summary, Detailed) else {}),
     }
     with atomic_file(files.LOGS / f"{label}.json") as file:
@@ -79,4 +80,4 @@ def print_counts(heading: str, summary: Mapping[str, str | int | float]) -> None
     width = max((len(key) for key in summary), default=0)
     typer.echo(heading)
     for key, value in summary.items():
-        typer.echo(f"  {key:<{width}}  {value}")
+        typer.echo(masked(f"  {key:<{width}}  {value}"))

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from pipeline import tracking
+from pipeline.credentials import masked_tree
 from pipeline.params import Params
 from pipeline.profiles import flatten
 from pipeline.reports.curves import LIVING
@@ -71,7 +72,8 @@ def inputs(params: Params) -> dict[str, Scalar]:
         for key, value in flatten(params.model_dump()).items()
     }
     hashes = {f"sha256.{path.stem}": sha256(path) for path in (files.FACES, files.AUGMENTED) if path.exists()}
-    return {**settings, **revision(), **hashes}
+    told: dict[str, Scalar] = masked_tree({**settings, **revision(), **hashes})
+    return told
 
 
 def tell(trackers: Trackers, record: Record, seconds: float) -> None:
