@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -181,10 +180,20 @@ def compiler() -> str | None:
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory: pytest.TempPathFactory, compiler: str | None) -> Ground:
     """A small project on planted ground."""
-    return make_ground(tmp_path_factory.mktemp("ground"), compiler, TINY)
+    made = make_ground(tmp_path_factory.mktemp("ground"), compiler)
+    done = made.run("vec2age", "use", "tiny.yaml", *(word for change in TINY for word in ("--set", change)))
+    assert done.returncode == 0, done.stderr
+    return made
 
 
-def make_ground(top: Path, compiler: str | None, changes: Sequence[str]) -> Ground:
+@pytest.fixture(scope="session")
+def bare_ground(tmp_path_factory: pytest.TempPathFactory, compiler: str | None) -> Ground:
+    """Planted ground on which no command has run."""
+    return make_ground(tmp_path_factory.mktemp("bare"), compiler)
+
+
+def make_ground(top: Path, compiler: str | None) -> Ground:
+    """A folder of planted files, a guard around it, and an empty home folder."""
     folder, home, guard = top / "project", top / "home", top / "guard"
     for one in (folder, home, guard / "bin"):
         one.mkdir(parents=True)
@@ -219,7 +228,4 @@ def make_ground(top: Path, compiler: str | None, changes: Sequence[str]) -> Grou
     (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows, ""]))
     (folder / "pipeline").symlink_to(PROJECT / "pipeline")  # what dvc.yaml's stages depend on
     (folder / "tiny.yaml").write_text("{}\n")
-    made = Ground(folder, home, marker, log, environment, compiler is not None)
-    done = made.run("vec2age", "use", "tiny.yaml", *(w for change in changes for w in ("--set", change)))
-    assert done.returncode == 0, done.stderr
-    return made
+    return Ground(folder, home, marker, log, environment, compiler is not None)

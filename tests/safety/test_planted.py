@@ -1,0 +1,77 @@
+"""Worker processes import what is installed, whatever lies where a program stands; and the guards do see."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from operator import attrgetter
+
+import helper
+import torch
+from torch.utils.data import DataLoader
+
+from pipeline.faces.pool import ordered_map
+from pipeline.processes import SPAWN, ensure_tracker
+
+path = list(__import__("sys").path)
+ensure_tracker()
+assert list(ordered_map(partial(attrgetter, "real"), [1, 2, 3], workers=2, timeout=60)) == [1, 2, 3]
+with ProcessPoolExecutor(1, SPAWN) as pool:
+    assert pool.submit(abs, -1).result() == 1
+numbers = DataLoader(torch.arange(4), batch_size=2, num_workers=1, multiprocessing_context=SPAWN)
+assert [batch.tolist() for batch in numbers] == [[0, 1], [2, 3]]
+assert __import__("sys").path == path
+import later
+"""
+
+
+def test_workers_import_nothing_from_the_current_folder_nor_the_script(bare_ground, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    imported = tmp_path / "imported"
+    for name in ("helper", "later"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(imported)!r}, 'a').write({name!r} + ' ')\n")
+    done = bare_ground.run(sys.executable, str(tmp_path / "script.py"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert bare_ground.ran_code() == []
+    assert imported.read_text() == "helper later ", "the script's own modules, by the script alone"
+
+
+def test_python_that_ignores_its_environment_is_refused(bare_ground, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import sys\nsys.path[:0] = sys.argv[1:]\nfrom pipeline.processes import check_flags\ncheck_flags()\n"
+    )
+    folders = bare_ground.environment["PYTHONPATH"].split(":")
+    for flags, code in ((["-E"], 1), (["-E", "-P"], 0), (["-I"], 0), ([], 0)):
+        done = bare_ground.run(sys.executable, *flags, str(tmp_path / "script.py"), *folders)
+        assert done.returncode == code, done.stderr
+    assert bare_ground.ran_code() == []
+
+
+def test_what_is_planted_would_run(bare_ground) -> None:
+    for name in ("wandb", *(["_pickle"] if bare_ground.compiled else [])):
+        bare_ground.run(sys.executable, "-c", f"import sys; sys.modules.pop({name!r}, None); import {name}")
+    ran = bare_ground.ran_code()
+    bare_ground.marker.unlink()
+    assert len(ran) >= 1 + bare_ground.compiled
+
+
+def test_the_guard_sees_calls_from_python_and_from_c(bare_ground, tmp_path: Path) -> None:
+    (tmp_path / "calls.py").write_text(
+        "import ctypes, socket\n"
+        "for act in (lambda: socket.getaddrinfo('a.invalid', 80),\n"
+        "            lambda: socket.create_connection(('192.0.2.1', 9), 0.01),\n"
+        "            lambda: ctypes.CDLL(None).getaddrinfo(b'c.invalid', None, None, None)):\n"
+        "    try:\n        act()\n    except OSError:\n        pass\n"
+    )
+    bare_ground.run(sys.executable, str(tmp_path / "calls.py"))
+    seen = bare_ground.attempts()
+    bare_ground.log.unlink()
+    assert "Python socket.getaddrinfo a.invalid" in seen
+    if bare_ground.compiled:
+        assert "C getaddrinfo c.invalid" in seen
+    else:
+        pytest.skip("no C compiler: calls from C are not guarded here, those from Python are")
