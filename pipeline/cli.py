@@ -1,5 +1,7 @@
 """The command line: one command per stage of dvc.yaml, and those around them."""
 
+import codecs
+import io
 import sys
 import warnings
 from collections.abc import Callable
@@ -250,8 +252,32 @@ def options(
     """Options that stand before the command."""
 
 
+def shown(error: UnicodeError) -> tuple[str, int]:
+    r"""What is written for characters that a terminal or pipe cannot take: `\x..` for a byte of a file name.
+
+    Examples
+    --------
+    >>> import codecs
+    >>> codecs.register_error("shown", shown)
+    >>> "Zoë…\udcff".encode("ascii", "shown")
+    b'Zo\\u00eb\\u2026\\xff'
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    bytes_too = [
+        f"\\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else f"\\u{ord(char):04x}"
+        for char in text
+    ]
+    return "".join(bytes_too), error.end
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
+    codecs.register_error("shown", shown)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="shown")
     show, warnings.showwarning = warnings.showwarning, warn
     try:
         app()

@@ -208,7 +208,8 @@ def read_any(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a readable file of weights: {first_line(error)}") from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise UserError(f"{path} is not a readable file of torch weights: {first_line(error)}") from error
     for wrapper in WRAPPERS:

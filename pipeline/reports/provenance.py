@@ -41,7 +41,7 @@ def revision() -> dict[str, str]:
     """The version control's name for the code, marked where files are changed; nothing without git."""
     command = ["git", "describe", "--always", "--dirty", "--tags"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError:
         return {}
-    return {"revision": done.stdout.strip()} if done.returncode == 0 else {}
+    return {"revision": done.stdout.decode(errors="backslashreplace").strip()} if done.returncode == 0 else {}
