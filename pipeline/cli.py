@@ -2,9 +2,11 @@
 
 import codecs
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
@@ -16,6 +18,10 @@ from pipeline.cli_paths import Destination, Model, Output, Overlay, Pictures
 from pipeline.errors import UserError, sentence_of
 
 INTERRUPTED = 130
+WORKER_LOST = (
+    "a worker process was killed, as systems do that are short of memory: run the same command again, with "
+    "fewer --workers if need be"
+)
 STAGES = {
     "ingest": "Read a data set's labelled faces into data/manifest.parquet.",
     "crop": "Find, square and judge every face; pack the crops into data/crops.",
@@ -272,8 +278,22 @@ def shown(error: UnicodeError) -> tuple[str, int]:
     return "".join(bytes_too), error.end
 
 
+def speak_utf8() -> None:
+    """Begin again in Python's UTF-8 mode, where the locale has file names in another encoding.
+
+    Libraries take every path for UTF-8, and so are params.yaml and labels written. What is printed stays in
+    the encoding of the locale.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
+    speak_utf8()
     codecs.register_error("shown", shown)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -286,6 +306,9 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         typer.echo(f"vec2age: {sentence_of(error)}", err=True)
+        sys.exit(2)
+    except BrokenProcessPool:
+        typer.echo(f"vec2age: {WORKER_LOST}", err=True)
         sys.exit(2)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it

@@ -31,6 +31,7 @@ CODE = (
     "installed",
     "losses",
     "metrics",
+    "opening",
     "rejects",
     "seeds",
     "tables",

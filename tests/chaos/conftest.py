@@ -1,4 +1,4 @@
-"""What the kills share: a small project, commands that are killed at chosen moments, and what must come of it.
+"""What the kills share: a small project, commands killed at chosen moments, and what must come of it.
 
 `make chaos` (CHAOS=1) kills each command twenty times; a plain test run kills three of them once.
 """
@@ -90,7 +90,7 @@ class Ended:
 
 
 class Runner:
-    """Runs commands, each forked from one process that has imported everything: that saves most of the time."""
+    """Runs commands, each forked from one process that has imported everything, which saves most time."""
 
     def __init__(self, folder: Path) -> None:
         self.hooks = folder / "hooks"
@@ -149,6 +149,13 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     runner.close()
 
 
+def odd(folder: Path) -> Path:
+    """A folder whose name is not UTF-8, so that every command meets one here."""
+    made = Path(os.fsdecode(os.fsencode(folder) + b"/f\xfcr alle"))
+    made.mkdir()
+    return made
+
+
 def content(folder: Path) -> dict[str, str]:
     """The hash of every file that two runs share, by its path; empty folders are there as well."""
     found = {}
@@ -191,7 +198,7 @@ class Case:
 @pytest.fixture(scope="session")
 def case(command: Runner, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
     """`case(name)`: the project around a command of `ORDER`, made as far as it is asked for."""
-    root = tmp_path_factory.mktemp("project")
+    root = odd(tmp_path_factory.mktemp("project"))
     made: dict[str, Case] = {}
     start = root / "start"
     new_project(start, command)
@@ -231,7 +238,7 @@ class Chaos:
     """Kills, and what must come of them."""
 
     def __init__(self, command: Runner, case: Callable[[str], Case]) -> None:
-        self.command, self.case = command, case
+        self.command, self.case, self.odd = command, case, odd
 
     def kill(self, folder: Path, words: Sequence[str], moment: int) -> None:
         """Run a command, dead at a moment, or earlier where it has less to do and ends before."""

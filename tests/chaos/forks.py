@@ -1,4 +1,4 @@
-"""Imports everything once; then, for each line of JSON on standard input, forks a process that runs a command.
+"""Imports everything once; then forks a process that runs a command, for each line of JSON on standard input.
 
 Commands of vec2age run in the fork itself, others (`dvc`) are started by it; they are killed with all that
 they started.
