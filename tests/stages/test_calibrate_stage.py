@@ -1,8 +1,6 @@
 """The stage calibrate, and what evaluate and report make of it."""
 
-import contextlib
 import html
-import io
 import json
 import os
 import re
@@ -841,11 +839,3 @@ def test_a_folder_may_have_a_name_that_is_not_utf8(
     exporting.export(settings(), place)
     same = Path(shutil.copytree(place, tmp_path / "bundle"))
     assert Members.load(place / MODEL).seeds == Members.load(same / MODEL).seeds
-    assert "models, one row each" in printed(print_results)
-
-
-def printed(show: Any) -> str:
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        show()
-    return text.getvalue()
