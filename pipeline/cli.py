@@ -6,9 +6,13 @@ from pipeline.switches import stay_out_of_home
 stay_out_of_home()
 shield()  # before anything is imported that might be found in the current folder
 
+import codecs
+import io
+import os
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +25,10 @@ from pipeline.cli_told import Group, hide_in_logs, show_bug, warn
 from pipeline.errors import UserError, sentence_of
 
 INTERRUPTED = 130
+WORKER_LOST = (
+    "a worker process was killed, as systems do that are short of memory: run the same command again, with "
+    "fewer --workers if need be"
+)
 STAGES = {
     "ingest": "Read a data set's labelled faces into data/manifest.parquet.",
     "crop": "Find, square and judge every face; pack the crops into data/crops.",
@@ -258,8 +266,46 @@ def options(
     """Options that stand before the command."""
 
 
+def shown(error: UnicodeError) -> tuple[str, int]:
+    r"""What is written for characters that a terminal or pipe cannot take: `\x..` for a byte of a file name.
+
+    Examples
+    --------
+    >>> import codecs
+    >>> codecs.register_error("shown", shown)
+    >>> "Zoë…\udcff".encode("ascii", "shown")
+    b'Zo\\u00eb\\u2026\\xff'
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    bytes_too = [
+        f"\\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else f"\\u{ord(char):04x}"
+        for char in text
+    ]
+    return "".join(bytes_too), error.end
+
+
+def speak_utf8() -> None:
+    """Begin again in Python's UTF-8 mode, where the locale has file names in another encoding.
+
+    Libraries take every path for UTF-8, and so are params.yaml and labels written. What is printed stays in
+    the encoding of the locale.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
+    speak_utf8()
+    codecs.register_error("shown", shown)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="shown")
     show, warnings.showwarning = warnings.showwarning, warn
     hide_in_logs()
     try:
@@ -269,6 +315,9 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         typer.echo(f"vec2age: {sentence_of(error)}", err=True)
+        sys.exit(2)
+    except BrokenProcessPool:
+        typer.echo(f"vec2age: {WORKER_LOST}", err=True)
         sys.exit(2)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it

@@ -16,6 +16,7 @@ from pipeline.credentials import masked
 
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, and run the same command again"),
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), and run the same command again",
     errno.EROFS: "name a place that can be written to",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "see to its permissions, or name another place"),
     errno.ENAMETOOLONG: "give it a shorter name",

@@ -5,7 +5,9 @@ import io
 import os
 import stat
 import unicodedata
-from pathlib import PurePosixPath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 JOINERS = "\u200c\u200d"  # parts of words and of emoji
 
@@ -59,6 +61,18 @@ def is_decoded_bytes(text: str) -> bool:
 def is_unicode(text: str) -> bool:
     """Whether text can be written as UTF-8, as every text column must."""
     return not any(0xD800 <= ord(char) <= 0xDFFF for char in text)
+
+
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """A name of a file for libraries that take only UTF-8, whatever its folders are called."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        with path.open("rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
 
 
 def open_inside(root: str, path: str, *, empty: bool = False) -> io.BufferedReader:

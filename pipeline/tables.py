@@ -6,10 +6,14 @@ bytes: nothing of the time, the machine or the number of workers is recorded.
 """
 
 import contextlib
+import fcntl
+import functools
 import hashlib
+import io
 import json
 import os
 import pickle
+import re
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,10 +28,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.credentials import masked
-from pipeline.errors import UserError
+from pipeline.errors import UserError, writing
 
 ROW_GROUP_ROWS = 8192
 PRODUCER_KEY = b"vec2age"
+TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 SUBJECT = "subject"
 """The column that says whom a face shows, null where unknown, absent where all are. It is no group column."""
 # What torch's reader is known to raise on files that are damaged or of another kind.
@@ -37,23 +42,106 @@ UNREADABLE = (
 )
 
 
+class _Output(io.FileIO):
+    """A file that every byte reaches through `write`, which remembers why the machine refused one.
+
+    Libraries wrap such an error in one of their own, without number or name; given a descriptor, they would
+    write past `write`.
+    """
+
+    refused: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """See `io.FileIO`."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refused = error
+            raise
+
+    def fileno(self) -> int:
+        """There is none to hand out."""
+        raise io.UnsupportedOperation("fileno")
+
+
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that takes its name only when the block ends well."""
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its name only when the block ends well.
+
+    What a process that was killed left of the same file is removed. Where the machine refuses to write, the
+    error names `path`, whatever the library that was writing makes of it.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder is made.
+    durable
+        Let it survive a power cut, which takes as long as the disk takes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    remove_leftovers(path)
+    with writing(path):
+        handle, temporary = _temporary(path)
+    raw = _Output(handle, "wb")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the user's colleagues
-        temporary.replace(path)
-        sync_directory(path.parent)
-    except BaseException:
+            if durable:
+                os.fsync(handle)
+            temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the user's colleagues
+            temporary.replace(path)  # while it is locked
+        if durable:
+            sync_directory(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise
+        if raw.refused is None or not isinstance(error, Exception):
+            raise
+        with writing(path):
+            raise raw.refused from (None if error is raw.refused else error)
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked for as long as it is open: by that others see that it is in use."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with contextlib.suppress(OSError):  # a file system without locks, where nobody removes anything
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # taken for a leftover before it was locked
+
+
+def temporary_for(name: str) -> str | None:
+    """Which file a temporary one of `atomic_file` was to become; None where it is none.
+
+    Examples
+    --------
+    >>> temporary_for(".faces.parquet.x1y2z3_8.tmp"), temporary_for("faces.parquet")
+    ('faces.parquet', None)
+    """
+    found = TEMPORARY.fullmatch(name)
+    return found and found[1]
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of a file; what is being written stays."""
+    folder = os.path.realpath(path.parent)
+    for name in _leftovers(folder).pop(path.name, []):
+        with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(file.name)  # noqa: PTH108
+
+
+@functools.cache  # a folder may hold as many files as there are photographs: each is looked through once
+def _leftovers(folder: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = temporary_for(entry.name)
+            if name is not None and entry.is_file(follow_symlinks=False):
+                found.setdefault(name, []).append(entry.name)
+    return found
 
 
 def sync_directory(path: Path) -> None:
@@ -148,10 +236,18 @@ def write_table(
     write_batches([table], path, table.schema, producer, settings or {})
 
 
+def parquet_file(path: Path, **options: Any) -> pq.ParquetFile:
+    """Open a Parquet file for reading, its page checksums verified; Arrow's errors are left as they are.
+
+    Arrow would encode a text as UTF-8, which is not what a folder is called where the locale is another one.
+    """
+    return pq.ParquetFile(pa.OSFile(os.fsencode(path)), page_checksum_verification=True, **options)
+
+
 def open_table(path: Path) -> pq.ParquetFile:
     """Open a Parquet file for reading, its page checksums verified; a damaged one is a `UserError`."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return parquet_file(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)") from None
     except (pa.ArrowInvalid, OSError) as error:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,13 @@ def test_what_the_machine_refuses_is_one_sentence_and_exit_code_2(
 ) -> None:
     assert code_after(error, monkeypatch) == 2
     assert capsys.readouterr().err == f"vec2age: {sentence}\n"
+
+
+def test_a_killed_worker_is_one_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert code_after(BrokenProcessPool("terminated abruptly"), monkeypatch) == 2
+    assert capsys.readouterr().err == f"vec2age: {cli.WORKER_LOST}\n"
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError])

@@ -1,4 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +12,8 @@ import pytest
 
 from pipeline import tables
 from pipeline.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 def table(rows: int = 100, width: int = 8) -> pa.Table:
@@ -86,3 +93,106 @@ def test_a_folder_reads_as_one_table_in_the_order_of_names(tmp_path: Path) -> No
 
 def test_an_empty_folder_is_no_table(tmp_path: Path) -> None:
     assert tables.read_folder(tmp_path) is None
+
+
+WRITES = """
+import os, resource, signal, sys
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+import numpy, PIL.Image, pyarrow, torch
+from pipeline import tables
+from pipeline.errors import sentence_of
+
+rng = numpy.random.default_rng(1)
+noise = rng.normal(size=100_000)
+def image(file): PIL.Image.fromarray(rng.integers(0, 255, (500, 500, 3), numpy.uint8)).save(file, "JPEG")
+def checkpoint(file): torch.save({"weights": torch.from_numpy(noise)}, file)
+def array(file): numpy.save(file, noise)
+def plain(file): file.write(noise.tobytes())
+def parquet(file):
+    with pyarrow.parquet.ParquetWriter(file, TABLE.schema) as writer: writer.write_table(TABLE)
+def csv(file):
+    with pyarrow.csv.CSVWriter(file, TABLE.schema) as writer: writer.write_table(TABLE)
+import pyarrow.csv, pyarrow.parquet
+TABLE = pyarrow.table({"x": noise})
+path = Path(sys.argv[1])
+"""
+WRITERS = ("plain", "array", "image", "checkpoint", "parquet", "csv")
+
+
+def run_writes(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(
+        [sys.executable, "-c", WRITES + code, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_whichever_library_writes_a_file_that_cannot_grow_is_named_and_the_old_one_stays(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "result"
+    path.write_bytes(b"old")
+    code = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+for write in (plain, array, image, checkpoint, parquet, csv):
+    try:
+        with tables.atomic_file(path) as file: write(file)
+    except OSError as error: print(sentence_of(error))
+"""
+    done = run_writes(code, str(path))
+    remedy = "raise the limit of a file's size (ulimit -f), and run the same command again"
+    sentence = f"{path}: File too large; {remedy}"
+    assert done.stdout.splitlines() == [sentence] * len(WRITERS), done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["result"]
+    assert path.read_bytes() == b"old"
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_what_another_is_writing_stays(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "result"
+    code = """
+with tables.atomic_file(path) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run_writes(code, str(path)).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    others = [tmp_path / ".results.abcd1234.tmp", tmp_path / ".result.tmp"]  # not of this file; not ours
+    for other in others:
+        other.write_bytes(b"theirs")
+    with tables.atomic_file(path) as file:
+        assert not left.exists()
+        file.write(b"first")
+        second = run_writes("with tables.atomic_file(path) as file: file.write(b'second')", str(path))
+        assert (second.returncode, second.stderr) == (0, "")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_a_temporary_file_that_is_taken_for_a_leftover_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, make = [], tables.tempfile.mkstemp
+
+    def swept_once(**settings: Any) -> tuple[int, str]:
+        handle, name = make(**settings)
+        if not made:
+            Path(name).unlink()
+        made.append(name)
+        return handle, name
+
+    monkeypatch.setattr(tables.tempfile, "mkstemp", swept_once)
+    with tables.atomic_file(tmp_path / "result") as file:
+        file.write(b"whole")
+    assert len(made) == 2
+    assert (tmp_path / "result").read_bytes() == b"whole"

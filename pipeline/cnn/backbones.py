@@ -23,6 +23,7 @@ from pipeline.encoders.weights import (
     verified_sha256,
 )
 from pipeline.errors import UserError
+from pipeline.opening import utf8_name
 from pipeline.tables import UNREADABLE, first_line
 
 EMBEDDED = ("dlib", "efficientnet_lite0")
@@ -194,7 +195,7 @@ def timm_file(trunk: TimmTrunk, name: str, download: bool) -> Path:
 def is_ours(path: Path) -> bool:
     """Whether the stage finetune wrote a file of safetensors."""
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with utf8_name(path) as name, safe_open(name, framework="pt") as file:
             return METADATA_KEY in (file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable file of weights: {first_line(error)}") from error
@@ -204,11 +205,13 @@ def read_any(path: Path) -> dict[str, Tensor]:
     """A state dict from .safetensors or torch's format, out of the wrappings that training programs add."""
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            with utf8_name(path) as name:
+                return load_file(name)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a readable file of weights: {first_line(error)}") from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise UserError(f"{path} is not a readable file of torch weights: {first_line(error)}") from error
     for wrapper in WRAPPERS:

@@ -19,6 +19,7 @@ from pipeline.cnn.classification import ClassificationRecipe, Module, Row
 from pipeline.cnn.classifier import Classifier, Design
 from pipeline.cnn.training import (
     DONE,
+    AtomicCheckpoints,
     Identity,
     fit,
     has_stopped,
@@ -229,6 +230,7 @@ def quiet_trainer(recipe: ClassificationRecipe, accelerator: str, callbacks: lis
         precision=PRECISIONS[recipe.precision],
         max_epochs=recipe.epochs,
         logger=False,
+        plugins=[AtomicCheckpoints()],
         callbacks=callbacks,
         enable_checkpointing=any(isinstance(one, ModelCheckpoint) for one in callbacks),
         enable_progress_bar=False,

@@ -19,6 +19,7 @@ from pipeline import losses
 from pipeline.cnn.arrays import Pictures, as_tensor
 from pipeline.errors import UserError
 from pipeline.losses.classification import ClassificationLoss
+from pipeline.opening import utf8_name
 from pipeline.tables import atomic_file, first_line
 
 KEY = "vec2age_classifier"
@@ -169,7 +170,7 @@ class Classifier:
         if not path.is_file():
             raise UserError(f"{path} does not exist: train a classifier first")
         try:
-            with safe_open(path, "pt") as file:
+            with utf8_name(path) as name, safe_open(name, "pt") as file:
                 text = (file.metadata() or {}).get(KEY)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:

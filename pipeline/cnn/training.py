@@ -13,12 +13,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline.errors import UserError
 from pipeline.losses.base import DivergedError
 from pipeline.sources import source_of
-from pipeline.tables import UNREADABLE
+from pipeline.tables import UNREADABLE, atomic_file
 
 IDENTITY_KEY = "vec2age_identity"
 LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
@@ -30,6 +31,7 @@ CODE = (
     "installed",
     "losses",
     "metrics",
+    "opening",
     "rejects",
     "seeds",
     "tables",
@@ -46,6 +48,19 @@ class Identity(Callback):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Write it."""
         checkpoint[IDENTITY_KEY] = self.identity
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear whole, with nothing in the system's folder of temporary files.
+
+    Lightning writes there first: what it was killed over stays for good, and from another disk the file
+    would arrive piece by piece.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write one."""
+        with atomic_file(Path(path)) as file:
+            torch.save(checkpoint, file)
 
 
 def identity_text(described: Mapping[str, Any]) -> str:
@@ -68,7 +83,8 @@ def usable(checkpoints: Path, identity: str) -> Path | None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content; nothing in it is executed."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # torch would take a path for UTF-8, whatever the locale
+            content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise UserError(f"the checkpoint {path} is damaged: remove it and train again") from error
     return content

@@ -194,14 +194,9 @@ def drawn(root: Path, faces: list[FaceSpecification], workers: int | None) -> It
 
 def write_picture(root: Path, face: FaceSpecification) -> None:
     """Draw one picture into its file, which appears whole."""
-    data = encoded(draw(face))
-    temporary = root / f".{face.name}.{os.getpid()}.tmp"
-    try:
-        # Without fsync, which can take as long as the drawing: what a power cut tears is drawn again.
-        temporary.write_bytes(data)
-        temporary.replace(root / face.name)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # syncing can take as long as the drawing, and what a power cut tears is drawn again
+    with atomic_file(root / face.name, durable=False) as file:
+        file.write(encoded(draw(face)))
 
 
 def encoded(picture: Image.Image) -> bytes:

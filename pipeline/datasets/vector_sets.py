@@ -27,7 +27,7 @@ from pipeline.datasets.sources import source_files
 from pipeline.errors import UserError
 from pipeline.opening import printable
 from pipeline.rejects import Rejects
-from pipeline.tables import open_table, read_table
+from pipeline.tables import open_table, parquet_file, read_table
 
 # After a Parquet footer come its length in four bytes, and four letters.
 FOOTER_END = 8
@@ -201,7 +201,7 @@ def as_lists(path: Path) -> pa.Table:
     # Under another name, nobody finds what Arrow noted of its own types.
     renamed = footer.replace(b"ARROW:schema", b"_RROW:schema")
     metadata = pq.read_metadata(io.BytesIO(b"PAR1" + renamed))
-    return pq.ParquetFile(path, metadata=metadata, page_checksum_verification=True).read()
+    return parquet_file(path, metadata=metadata).read()
 
 
 def is_vector_type(kind: pa.DataType) -> bool:

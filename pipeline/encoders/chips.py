@@ -1,6 +1,7 @@
 """dlib's aligned face chips: 150 x 150 pictures, eyes level, from a crop and its five landmarks."""
 
 import functools
+import os
 
 import dlib
 import numpy as np
@@ -113,7 +114,7 @@ def predict_landmarks(image: npt.NDArray[np.uint8], margin: float) -> npt.NDArra
 
 @functools.cache
 def _landmark_model() -> dlib.shape_predictor:
-    return dlib.shape_predictor(str(dlib_model(LANDMARK_MODEL)))
+    return dlib.shape_predictor(os.fsencode(dlib_model(LANDMARK_MODEL)))
 
 
 def _dpoints(points: npt.NDArray[np.floating]) -> dlib.dpoints:

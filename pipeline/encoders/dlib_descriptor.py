@@ -1,5 +1,6 @@
 """dlib's face descriptor computed by dlib itself: the original, which the torch version is held against."""
 
+import os
 from functools import cached_property
 
 import dlib
@@ -52,7 +53,7 @@ class DlibDescriptor:
 
     @cached_property
     def _model(self) -> dlib.face_recognition_model_v1:
-        return dlib.face_recognition_model_v1(str(dlib_network_file()))
+        return dlib.face_recognition_model_v1(os.fsencode(dlib_network_file()))
 
     def encode(self, images: Images, landmarks: Landmarks | None = None) -> Vectors:
         """Encode crops, (N, H, W, 3) uint8 RGB with (N, 5, 2) landmarks, to (N, 128) float32."""

@@ -18,6 +18,7 @@ from pipeline.encoders.torch_encoder import TorchEncoder
 from pipeline.encoders.trunks import Trunk, build_trunk
 from pipeline.encoders.weights import load_into, verified_sha256
 from pipeline.errors import UserError
+from pipeline.opening import utf8_name
 from pipeline.tables import first_line
 
 METADATA_KEY = "vec2age"
@@ -88,7 +89,7 @@ def read_trained(path: Path, sha256: str | None = None) -> Trained:
     """
     verified_sha256(path, sha256)
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with utf8_name(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, sentence_of
 from pipeline.tables import (
     ROW_GROUP_ROWS,
     first_line,
     open_table,
+    parquet_file,
     sync_directory,
     with_producer,
 )
@@ -131,7 +132,7 @@ def write_segment(directory: Path, schema: pa.Schema, keys: Keys, vectors: np.nd
         pending.replace(path)
         sync_directory(directory)
     except OSError as error:
-        raise UserError(f"{directory} cannot take more vectors: {first_line(error)}") from error
+        raise UserError(f"{directory} cannot take more vectors: {sentence_of(error)}") from error
     finally:
         pending.unlink(missing_ok=True)
     return path
@@ -153,7 +154,7 @@ def open_segment(path: Path, stamp: Stamp, schema: pa.Schema) -> Segment:
     try:
         if digest(path) != path.stem:
             raise SegmentDamaged("its bytes are not those it was written with")
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with parquet_file(path, pre_buffer=False) as file:
             found = file.schema_arrow
             if not found.equals(schema) or found.metadata != schema.metadata:
                 raise SegmentDamaged("it is not a table of this encoder's vectors of this width")
@@ -243,13 +244,7 @@ def blocks(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The vectors of one row group in pieces: first row and (rows, D) float32; page checksums verified."""
     # Neither pre-buffered nor memory-mapped: both keep the file's bytes in memory beside the vectors.
-    with pq.ParquetFile(
-        path,
-        metadata=metadata,
-        pre_buffer=False,
-        buffer_size=READ_BUFFER,
-        page_checksum_verification=True,
-    ) as file:
+    with parquet_file(path, metadata=metadata, pre_buffer=False, buffer_size=READ_BUFFER) as file:
         size = max(1, BATCH_VALUES // width)
         first = 0
         for batch in file.iter_batches(size, row_groups=[group], columns=[column], use_threads=False):

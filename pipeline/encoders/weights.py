@@ -146,7 +146,8 @@ def read_state(path: Path) -> "dict[str, torch.Tensor]":
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise UserError(f"{path} is not a readable file of torch weights: {first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

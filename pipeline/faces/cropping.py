@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -29,7 +28,7 @@ from pipeline.faces.quality import Thresholds
 from pipeline.machine import available_cores
 from pipeline.progress import bar
 from pipeline.rejects import Rejects
-from pipeline.tables import open_table, write_batches
+from pipeline.tables import open_table, temporary_for, write_batches
 
 # Raise it when the same file and settings give other rows than before.
 CODE_VERSION = 4
@@ -39,7 +38,6 @@ SHARD_KEY = b"vec2age.shard"
 SHARD_FACES = 1024
 MAX_SHARD_BYTES = 512_000_000
 ROWS_PER_GROUP = 128
-TEMPORARY = re.compile(r"\.\d{5,}\.parquet\..*\.tmp")
 
 # Reasons that depend on more than a file's bytes and the settings: a later run must try these again.
 PASSING = frozenset(
@@ -218,7 +216,7 @@ def _sweep(out: Path, blocks: list[Block]) -> dict[Path, Finished]:
                 path.unlink()
             else:
                 kept[path] = finished
-        elif TEMPORARY.fullmatch(path.name):
+        elif shards.NAME.fullmatch(temporary_for(path.name) or ""):
             path.unlink()
     return kept
 

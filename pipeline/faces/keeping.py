@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +14,9 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
 from pipeline.faces import shards
-from pipeline.tables import atomic_file, parquet_options, producer_of, with_producer
+from pipeline.tables import atomic_file, parquet_options, producer_of, temporary_for, with_producer
 
 PRODUCER = "vec2age augment"
-# What a run that was killed leaves of a shard.
-SCRAP = re.compile(rf"\.(?:{shards.NAME.pattern})\..+\.tmp")
 ROWS_PER_GROUP = 128
 MAX_SHARD_BYTES = 500_000_000
 SCHEMA = pa.schema(
@@ -70,7 +67,7 @@ def check_folder(folder: Path, taken: Iterable[Path] = ()) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    if SCRAP.fullmatch(path.name):
+    if shards.NAME.fullmatch(temporary_for(path.name) or ""):  # a run that was killed left it
         return True
     try:
         return bool(shards.NAME.fullmatch(path.name)) and producer_of(path)["producer"] == PRODUCER

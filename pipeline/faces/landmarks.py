@@ -4,6 +4,7 @@ dlib's five-point model is free for any use; its 68-point model is not.
 """
 
 import functools
+import os
 from typing import Any
 
 import numpy as np
@@ -47,4 +48,4 @@ def landmarks5(image: Pixels, box: Box) -> Points:
 def _predictor() -> Any:
     import dlib
 
-    return dlib.shape_predictor(str(dlib_model(LANDMARK_MODEL)))
+    return dlib.shape_predictor(os.fsencode(dlib_model(LANDMARK_MODEL)))

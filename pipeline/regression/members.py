@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline import losses
 from pipeline.errors import UserError
+from pipeline.opening import utf8_name
 from pipeline.regression.data import Standardisation, checked_vectors
 from pipeline.regression.mlp import MLP, Layout
 from pipeline.regression.stack import SeedStack
@@ -109,7 +110,7 @@ class Members:
         if not path.is_file():
             raise UserError(f"{path} does not exist: train first (dvc repro)")
         try:
-            with safe_open(path, "pt") as file:
+            with utf8_name(path) as name, safe_open(name, "pt") as file:
                 metadata = (file.metadata() or {}).get(KEY)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:

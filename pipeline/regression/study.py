@@ -171,7 +171,8 @@ def run_study(
         return finish(material, plan, storage, workers)
     except (StorageInternalError, SQLAlchemyError) as error:
         raise UserError(
-            f"the study's storage no longer answers ({first_line(error.__cause__ or error)}): no finished "
+            f"the study's storage {storage.engine.url!r} no longer answers "
+            f"({first_line(error.__cause__ or error)}): no finished "
             "trial is lost, run the same command again to go on"
         ) from error
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from pipeline.errors import UserError
+from pipeline.opening import utf8_name
 from pipeline.regression.uncertainty_conformal import Calibration
 from pipeline.regression.uncertainty_said import Difficulty, Predicted
 from pipeline.regression.uncertainty_shapes import Normal, Scored, Shape, Shifted
@@ -59,7 +60,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)")
     try:
-        with safe_open(path, "numpy") as file:
+        with utf8_name(path) as name, safe_open(name, "numpy") as file:
             metadata = (file.metadata() or {}).get(KEY)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:

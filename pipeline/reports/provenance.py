@@ -42,7 +42,7 @@ def revision() -> dict[str, str]:
     # a repository's own settings name programs to run, of which this command would start one
     command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--tags"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError:
         return {}
-    return {"revision": done.stdout.strip()} if done.returncode == 0 else {}
+    return {"revision": done.stdout.decode(errors="backslashreplace").strip()} if done.returncode == 0 else {}

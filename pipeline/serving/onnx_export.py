@@ -128,7 +128,8 @@ def compare(members: Members, path: Path) -> float:
     # about as long as the vectors of real encoders, which ONNX never sees here
     vectors = torch.randn(PROBES, members.layout.widths[0], generator=torch.Generator().manual_seed(1))
     expected = members.predict(vectors).double().numpy()
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    # the content, since a path would be read as UTF-8, whatever the locale
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     mean, each = session.run(["prediction", "members"], {"vectors": vectors.numpy()})
     wanted = np.concatenate([expected.mean(axis=0, keepdims=True), expected])
     found = np.concatenate([mean[None], each]).astype(np.float64)

@@ -20,14 +20,13 @@ from pipeline.serving import outputs
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.rows import FACE, SCHEMA
 from pipeline.serving.stream import Block
-from pipeline.tables import open_table, read_table, write_batches
+from pipeline.tables import open_table, read_table, temporary_for, write_batches
 
 # Raise it when the same files and model give other rows than before.
 CODE_VERSION = 2
 KEY = b"vec2age.part"
 PACKAGES = ("dlib-bin", "numpy", "pillow", "torch")
-PART = re.compile(r"\d{6,}\.parquet|\.\d{6,}\.parquet\..+\.tmp")
-"""A part, or what a killed process leaves of one."""
+PART = re.compile(r"\d{6,}\.parquet")
 
 
 class Work:
@@ -140,7 +139,7 @@ def check_parts(folder: Path) -> None:
 
 def is_part(path: Path) -> bool:
     """Whether a file is a part, whole or torn."""
-    if path.is_symlink() or not path.is_file() or not PART.fullmatch(path.name):
+    if path.is_symlink() or not path.is_file() or not PART.fullmatch(temporary_for(path.name) or path.name):
         return False
     try:
         return KEY in (open_table(path).schema_arrow.metadata or {})

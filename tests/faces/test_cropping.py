@@ -164,7 +164,7 @@ def test_a_damaged_shard_is_made_again_and_that_is_said(
 
 
 def test_other_settings_and_faces_replace_shards_and_leftovers_are_removed(copied: Path, root: Path) -> None:
-    (copied / ".00001.parquet.abc.tmp").write_bytes(b"half")
+    (copied / ".00001.parquet.abc_1234.tmp").write_bytes(b"half")
     (copied / "mine.txt").write_text("not the pipeline's to remove")
     limits = {"min_face_size": 100}
     counts, rejects = run(manifest_of(root, "[0-4].png"), root, copied, margin=0.4, thresholds=limits)

@@ -25,7 +25,7 @@ def test_an_earlier_runs_pictures_and_what_it_left_when_killed_are_replaced(
     tmp_path: Path,
 ) -> None:
     assert keep(tmp_path / "new", "a", "b") == ["a", "b"]
-    (tmp_path / "new/.00001.parquet.x7_k.tmp").write_bytes(b"half a shard")
+    (tmp_path / "new/.00001.parquet.x7_k9abc.tmp").write_bytes(b"half a shard")
     assert keep(tmp_path / "new", "c") == ["c"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["00000.parquet"]
 

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
         table = pa.Table.from_pylist([row(one) for one in rows], schema=shards.SCHEMA)
         write_table(table, shards.path_of(tmp_path, number), "test")
     (tmp_path / "notes.txt").write_text("no shard")
-    (tmp_path / ".00003.parquet.x1.tmp").write_bytes(b"half a shard")
+    (tmp_path / ".00003.parquet.x1y2z3_8.tmp").write_bytes(b"half a shard")
     return tmp_path
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from pipeline.rejects import Rejects
 from pipeline.reports.settings import Settings
 from pipeline.reports.table import Table
 from pipeline.reports.uncertainty_page import uncertainty_sections
-from pipeline.serving.bundle import load
+from pipeline.serving.bundle import MODEL, load
 from pipeline.serving.rows import judge
 from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
 from pipeline.stages.results import print_results
@@ -823,3 +824,18 @@ def test_why_networks_say_nothing_is_told(inside: Path, diverged: list[str], sen
     write_table(scores, NETWORKS / "scores.parquet", "vec2age finetune", {})
     said, why = calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(files.FACES))
     assert (said, why) == ({}, {"network": sentence})
+
+
+def test_a_folder_may_have_a_name_that_is_not_utf8(
+    complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr alle"))
+    monkeypatch.chdir(shutil.copytree(complete, folder))
+    before = hashes(files.CALIBRATED, files.TABLES)
+    calibrate.run(settings(), 1)
+    evaluate.run(settings(), 1)
+    assert hashes(files.CALIBRATED, files.TABLES) == before
+    place = folder / folder.name
+    exporting.export(settings(), place)
+    same = Path(shutil.copytree(place, tmp_path / "bundle"))
+    assert Members.load(place / MODEL).seeds == Members.load(same / MODEL).seeds
