@@ -192,7 +192,7 @@ def test_fer2013s_folders_read_like_its_table(tmp_path: Path) -> None:
     found = read_images("fer2013", tmp_path, rejects=rejects)
     assert found.pictures.shape == (14, 48, 48)
     assert sorted(found.labels.tolist()) == sorted([*range(7)] * 2)
-    assert rejects.counts() == {"bad_folder": 2, "undecodable": 1}
+    assert rejects.counts() == {"bad_folder": 2, "not_an_image": 1}
 
 
 def test_expressions_are_faces_with_a_number_a_name_and_a_fold(tmp_path: Path) -> None:
@@ -401,4 +401,4 @@ def test_a_hostile_picture_is_left_out(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(read_images("fer2013", tmp_path, rejects=rejects)) == 14
-    assert rejects.counts() == {"empty_file": 1, "outside_root": 1, "undecodable": 1}
+    assert rejects.counts() == {"empty_file": 1, "outside_root": 1, "not_an_image": 1}
