@@ -13,21 +13,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from pipeline.datasets import LeftOutWarning
 from pipeline.datasets.image_duplicates import kept_once
 from pipeline.datasets.manifest import STAGE
 from pipeline.errors import UserError
-from pipeline.opening import Unusable, open_inside, printable
+from pipeline.faces import images
+from pipeline.opening import printable
 from pipeline.registry import Registry
 from pipeline.rejects import Rejects
 from pipeline.seeds import derive_seed
 
 SPLITS = ("train", "validation", "test")
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -150,14 +149,13 @@ def decode_all(
     colour: bool,
 ) -> ImageSet:
     """Open, convert and resize picture files; those that cannot be decoded are rejected."""
-    base = os.path.realpath(root)
     pictures, labels, splits, names = [], [], [], []
     for item in listed:
         try:
-            pictures.append(decode(base, item.path, size, colour))
-        except Unusable as error:
-            place = f"{item.where}: " if item.where else ""
-            rejects.add(stage=STAGE, reason=error.reason, detail=f"{place}{error}", path=printable(item.path))
+            pictures.append(decode(root, item.path, size, colour))
+        except images.ImageRejected as error:
+            detail = f"{item.where}: {error.detail}" if item.where else error.detail
+            rejects.add(stage=STAGE, reason=error.reason, detail=detail, path=printable(item.path))
             continue
         labels.append(item.label)
         splits.append(item.split or "")
@@ -168,22 +166,11 @@ def decode_all(
     return ImageSet(np.stack(pictures), np.array(labels, np.int64), tuple(classes), published, tuple(names))
 
 
-def decode(base: str, path: str, size: int, colour: bool) -> npt.NDArray[np.uint8]:
-    """One picture file as (size, size) or (size, size, 3)."""
-    with open_inside(base, path) as file:
-        try:
-            with Image.open(file, formats=FORMATS) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise Unusable("too_many_pixels", f"it has {picture.width} x {picture.height} pixels")
-                converted = picture.convert("RGB" if colour else "L")
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-        ) as error:
-            raise Unusable("undecodable", f"it cannot be decoded ({type(error).__name__})") from error
+def decode(root: Path, path: str, size: int, colour: bool) -> npt.NDArray[np.uint8]:
+    """One picture file as (size, size) or (size, size, 3), decoded as faces are."""
+    converted = Image.fromarray(images.decode(images.read_file(path, root)))
+    if not colour:
+        converted = converted.convert("L")
     if converted.size != (size, size):
         converted = converted.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(converted)

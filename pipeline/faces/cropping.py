@@ -25,13 +25,13 @@ from pipeline.faces import shards
 from pipeline.faces.extract import Rejection, Settings, make_worker
 from pipeline.faces.pool import Lost, ordered_map
 from pipeline.faces.quality import Thresholds
-from pipeline.machine import available_cores
+from pipeline.machine import roomy_cores
 from pipeline.progress import bar
 from pipeline.rejects import Rejects
 from pipeline.tables import open_table, temporary_for, write_batches
 
 # Raise it when the same file and settings give other rows than before.
-CODE_VERSION = 4
+CODE_VERSION = 5
 PRODUCER = "vec2age crop"
 STAGE = "crop"
 SHARD_KEY = b"vec2age.shard"
@@ -74,10 +74,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a shard on disk holds: how many crops by each detector, and why the other faces are not there."""
+    """What a shard on disk holds: crops by detector, why the other faces are not there, what was odd."""
 
     detectors: Counter[str]
     rejections: dict[str, Rejection]
+    warnings: dict[str, list[str]]
 
 
 def crop_faces(
@@ -119,7 +120,8 @@ def crop_faces(
     Returns
     -------
     dict
-        `faces`, `crops`, crops by detector (`found by dlib_hog`), `shards`, `shards kept`.
+        `faces`, `crops`, crops by detector (`found by dlib_hog`), `shards`, `shards kept`, and crops by
+        what was odd about their files (`warning: odd_metadata`), which are named in the log of level INFO.
 
     Raises
     ------
@@ -145,9 +147,7 @@ def crop_faces(
         progress.advance(line, sum(len(block.tasks) for block in blocks if block.path in kept))
         tasks = (task for block in open_blocks for task in block.tasks)
         make = functools.partial(make_worker, root.absolute(), chosen)
-        with closing(
-            ordered_map(make, tasks, workers=workers or available_cores(), timeout=timeout)
-        ) as outcomes:
+        with closing(ordered_map(make, tasks, workers=workers or roomy_cores(), timeout=timeout)) as outcomes:
             watched = _watched(outcomes, lambda: progress.advance(line))
             for block in open_blocks:
                 finished[block.path] = _write(block, islice(watched, len(block.tasks)), chosen)
@@ -231,6 +231,7 @@ def _finished(block: Block) -> Finished | None:
         if described.get("key") != block.key:
             return None
         rejections = {face: Rejection(*why) for face, why in described["rejects"].items()}
+        odd = {face: [str(one) for one in said] for face, said in described["warnings"].items()}
         for batch in file.iter_batches(ROWS_PER_GROUP):  # all columns: damage shows when pages are read
             seen += batch.column("face_id").to_pylist()
             found.update(batch.column("detector").to_pylist())
@@ -242,22 +243,25 @@ def _finished(block: Block) -> Finished | None:
         return None
     if any(rejection.reason in PASSING for rejection in rejections.values()):
         return None
-    return Finished(found, rejections)
+    return Finished(found, rejections, odd)
 
 
 def _write(block: Block, outcomes: Iterable[Outcome], settings: Settings) -> Finished:
     """Write a block's shard, once all its outcomes are there."""
     rows: list[Row] = []
     rejections: dict[str, Rejection] = {}
+    odd: dict[str, list[str]] = {}
     for (face_id, _), outcome in zip(block.tasks, outcomes, strict=True):
         if isinstance(outcome, dict):
+            if said := outcome.pop("warnings"):
+                odd[face_id] = said
             rows.append(outcome)
         else:
             rejections[face_id] = Rejection(outcome.reason, outcome.detail)
-    described = json.dumps({"key": block.key, "rejects": rejections}, sort_keys=True)
+    described = json.dumps({"key": block.key, "rejects": rejections, "warnings": odd}, sort_keys=True)
     schema = shards.SCHEMA.with_metadata({**shards.SCHEMA.metadata, SHARD_KEY: described.encode()})
     write_batches(_groups(rows), block.path, schema, PRODUCER, asdict(settings))
-    return Finished(Counter(row["detector"] for row in rows), rejections)
+    return Finished(Counter(row["detector"] for row in rows), rejections, odd)
 
 
 def _groups(rows: list[Row]) -> Iterator[pa.Table]:
@@ -271,10 +275,14 @@ def _report(
 ) -> dict[str, int]:
     """Hand over the rejects, in face_id order, and count."""
     detectors: Counter[str] = Counter()
+    odd: Counter[str] = Counter()
     for block in blocks:
         done = finished[block.path]
         detectors += done.detectors
+        odd.update(f"warning: {one.partition(':')[0]}" for said in done.warnings.values() for one in said)
         for face_id, path in block.tasks:
+            for one in done.warnings.get(face_id, ()):
+                log.info("%s: %s", path, one)
             if face_id in done.rejections:
                 why = done.rejections[face_id]
                 rejects.add(stage=STAGE, reason=why.reason, detail=why.detail, face_id=face_id, path=path)
@@ -284,6 +292,7 @@ def _report(
         **{f"found by {name}": detectors[name] for name in settings.detectors},
         "shards": len(blocks),
         "shards kept": kept,
+        **dict(sorted(odd.items())),
     }
 
 

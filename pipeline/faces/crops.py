@@ -86,17 +86,14 @@ def square(image: Pixels, box: Box, *, size: int, margin: float, turn: float = 0
     """
     side = side_of(box, margin)
     centre_x, centre_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    picture = Image.fromarray(image)
     step = max(1, int(side / (GAP * size)))
-    if step > 1:
-        picture = picture.reduce(step)
-        side, centre_x, centre_y = side / step, centre_x / step, centre_y / step
+    side, centre_x, centre_y = side / step, centre_x / step, centre_y / step
     cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     # Half the side of the upright square that holds the turned one and what the filter sees around it.
     reach = (abs(cosine) + abs(sine)) * side / 2 + SUPPORT * max(1.0, side / size)
     left, top = math.floor(centre_x - reach), math.floor(centre_y - reach)
     right, bottom = math.ceil(centre_x + reach), math.ceil(centre_y + reach)
-    region = _replicated(picture, left, top, right, bottom)
+    region = _replicated(image, step, left, top, right, bottom)
     x, y = centre_x - left, centre_y - top
     if turn:
         region = region.transform(
@@ -120,15 +117,20 @@ def to_crop(points: Points, box: Box, *, size: int, margin: float, turn: float =
     return mapped.astype(np.float32)
 
 
-def _replicated(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
-    """A region of a picture that may reach beyond it: the border is repeated there."""
+def _replicated(image: Pixels, step: int, left: int, top: int, right: int, bottom: int) -> Image.Image:
+    """A region of a picture averaged over `step` pixels; where it reaches beyond, the border is repeated.
+
+    No more of the picture is copied than that: there may be two hundred faces in 50 million pixels.
+    """
+    height, width = (-(-side // step) for side in image.shape[:2])
     inner = (
-        min(max(left, 0), picture.width - 1),
-        min(max(top, 0), picture.height - 1),
-        max(min(right, picture.width), 1),
-        max(min(bottom, picture.height), 1),
+        min(max(left, 0), width - 1),
+        min(max(top, 0), height - 1),
+        max(min(right, width), 1),
+        max(min(bottom, height), 1),
     )
-    pixels = np.asarray(picture.crop(inner))
+    part = image[inner[1] * step : inner[3] * step, inner[0] * step : inner[2] * step]
+    pixels = np.asarray(Image.fromarray(np.ascontiguousarray(part)).reduce(step)) if step > 1 else part
     around = ((inner[1] - top, bottom - inner[3]), (inner[0] - left, right - inner[2]), (0, 0))
     return Image.fromarray(np.pad(pixels, around, mode="edge"))
 

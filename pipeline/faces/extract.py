@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.faces import crops, detectors, quality, shards
 from pipeline.faces.detectors import Box, Detection, Detector, Pixels
-from pipeline.faces.images import MAX_PIXELS, ImageRejected, decode, read_file
+from pipeline.faces.images import MAX_PIXELS, Decoded, ImageRejected, decode_noted, read_file
 from pipeline.faces.landmarks import Points, landmarks5
 from pipeline.faces.quality import Quality, Thresholds
 
@@ -106,6 +106,8 @@ class Face:
         How many faces that detector found.
     quality
         Sharpness, exposure, size, pose.
+    warnings
+        What was odd about the file it was found in.
     """
 
     pixels: Pixels
@@ -115,6 +117,7 @@ class Face:
     score: float
     faces: int
     quality: Quality
+    warnings: tuple[str, ...] = ()
 
 
 def extract(data: bytes, settings: Settings) -> Face:
@@ -162,13 +165,14 @@ def as_stored(pixels: Pixels, settings: Settings) -> Pixels:
     return np.asarray(Image.open(BytesIO(data), formats=("JPEG",)))
 
 
-def _detected(data: bytes, settings: Settings) -> tuple[Pixels, list[Detection]]:
-    image = decode(data, max_pixels=settings.max_pixels)
-    return image, detectors.detect(image, settings.build_detectors())
+def _detected(data: bytes, settings: Settings) -> tuple[Decoded, list[Detection]]:
+    image = decode_noted(data, max_pixels=settings.max_pixels)
+    return image, detectors.detect(image.pixels, settings.build_detectors())
 
 
-def _cut(image: Pixels, chosen: Detection, count: int, settings: Settings) -> Face:
+def _cut(decoded: Decoded, chosen: Detection, count: int, settings: Settings) -> Face:
     """One of the faces found in a picture, cut out and measured."""
+    image = decoded.pixels
     points = landmarks5(image, chosen.box)
     turn = quality.pose(points).roll if settings.align == "eyes" else 0.0
     place: dict[str, Any] = {"size": settings.size, "margin": settings.margin, "turn": turn}
@@ -184,7 +188,9 @@ def _cut(image: Pixels, chosen: Detection, count: int, settings: Settings) -> Fa
     )
     measured = quality.measure(face, points, longer_side)
     landmarks = crops.to_crop(points, chosen.box, **place)
-    return Face(pixels, landmarks, chosen.box, chosen.detector, chosen.score, count, measured)
+    return Face(
+        pixels, landmarks, chosen.box, chosen.detector, chosen.score, count, measured, decoded.warnings
+    )
 
 
 def _own_size(box: Box, margin: float) -> int:
@@ -224,7 +230,7 @@ def crop_file(task: tuple[str, str], root: Path, settings: Settings) -> dict[str
     Returns
     -------
     dict or Rejection
-        The face's row in a shard, or why it has none.
+        The face's row in a shard, with `warnings` beside it, or why it has none.
     """
     face_id, path = task
     try:
@@ -251,6 +257,7 @@ def crop_file(task: tuple[str, str], root: Path, settings: Settings) -> dict[str
         "score": face.score,
         "faces": face.faces,
         **asdict(face.quality),
+        "warnings": list(face.warnings),
     }
 
 

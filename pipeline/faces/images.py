@@ -1,36 +1,51 @@
 """Reading and decoding pictures that nobody has vetted.
 
 Whatever a file holds, the answer is an RGB array or an `ImageRejected` with a reason to count by. The
-size is checked from the header, before a pixel is decoded, so that a small file cannot claim gigabytes.
+size and the number of parts are checked before a pixel is decoded, so that a small file cannot claim
+gigabytes or minutes; metadata never reach the decoder.
 TIFF is not read: its decoder has the longest history of memory errors, and face sets hardly use it.
 """
 
+import contextlib
 import os
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.faces.containers import Contents, TooManyPartsError, contents
+from pipeline.faces.orientation import UnreadableOrientationError, orientation
 from pipeline.opening import Unusable, open_inside
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 50_000_000
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 128 * 2**20
+MAX_SIDE = 65_535
+"""Pixels; no camera and no JPEG has more, and a decoder needs memory for every row."""
+WEIGHTS = {"WEBP": 2}
+"""Pixels of such a file count so often: its decoder holds each of them so much more often than others do."""
+SCANS = 20
+"""Scans that a JPEG of `max_pixels` may have, a smaller one in proportion more; they take time each."""
+BAND = 2**20
+"""Pixels that are converted at once."""
 
-ORIENTATION_TAG = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+TURNED: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels.transpose(1, 0, 2)[:, ::-1],
+    7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda pixels: pixels.transpose(1, 0, 2)[::-1],
 }
+"""From what the camera stored, by its orientation, to what is up."""
 
 
 class ImageRejected(ValueError):
@@ -83,18 +98,26 @@ def read_file(path: str, root: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
+class Decoded(NamedTuple):
+    """Upright pixels, (H, W, 3) uint8, and what was odd about the file: warnings, a word and a sentence."""
+
+    pixels: npt.NDArray[np.uint8]
+    warnings: tuple[str, ...] = ()
+
+
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode a picture to upright RGB.
 
     JPEG, PNG, WebP, BMP and GIF with one frame of 8 bits a channel are accepted. Grey and plain palette
-    pictures become RGB, the camera's orientation (EXIF) is applied, colour profiles are not.
+    pictures become RGB, the camera's orientation (EXIF, else XMP) is applied, colour profiles are not.
 
     Parameters
     ----------
     data
         The file's bytes.
     max_pixels
-        Width x height above which a picture is refused unread. Pillow itself refuses 179 million.
+        Width x height above which a picture is refused unread; half of it for WebP, whose decoder needs
+        twice the memory. Pillow itself refuses 179 million.
 
     Returns
     -------
@@ -104,8 +127,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
     Raises
     ------
     ImageRejected
-        With reason `empty_file`, `not_an_image`, `too_many_pixels`, `animated`, `cmyk`, `sixteen_bit`,
-        `palette_alpha`, `transparent`, `colour_mode`, `truncated` or `damaged`.
+        With reason `empty_file`, `not_an_image`, `no_pixels`, `too_many_pixels`, `too_long_side`,
+        `too_many_scans`, `too_many_parts`, `animated`, `cmyk`, `sixteen_bit`, `palette_alpha`,
+        `transparent`, `colour_mode`, `truncated` or `damaged`.
 
     Examples
     --------
@@ -114,16 +138,55 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
         ...
     pipeline.faces.images.ImageRejected: not_an_image: ...
     """
+    return decode_noted(data, max_pixels=max_pixels).pixels
+
+
+def decode_noted(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """As `decode`, with what was odd about the file: metadata that cannot be understood cost no face."""
     if not data:
         raise ImageRejected("empty_file", "the file has no bytes")
+    with _rejecting(max_pixels):
+        found = contents(data)
+        with Image.open(BytesIO(found.data), formats=FORMATS) as image:
+            _check_header(image, max_pixels, found.scans)
+            pixels = _as_rgb(image)
+        return _upright(pixels, found)
+
+
+def from_image(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """What `decode_noted` makes of the file that a Pillow image was opened from.
+
+    Raises
+    ------
+    ImageRejected
+        As `decode`; a closed image is `damaged`.
+    """
+    with _rejecting(max_pixels):
+        _check_header(image, max_pixels)
+        pixels = _as_rgb(image)
+        exif = image.info.get("exif") or _own_exif(image)
+        xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+        return _upright(pixels, Contents(b"", exif=exif, xmp=xmp.encode() if isinstance(xmp, str) else xmp))
+
+
+def _own_exif(image: Image.Image) -> bytes | None:
+    """The EXIF of an image that keeps it elsewhere, or has been given some."""
+    with contextlib.suppress(Exception):  # of a format that is not read from files: as good as none
+        return image.getexif().tobytes()
+    return None
+
+
+@contextlib.contextmanager
+def _rejecting(max_pixels: int) -> Iterator[None]:
+    """Turn whatever a decoder raises into a rejection, and silence its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and of odd metadata: both are judged here
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                _check_header(image, max_pixels)
-                return np.asarray(_upright(_as_rgb(image)))
+            yield
     except ImageRejected:
         raise
+    except TooManyPartsError as error:
+        raise ImageRejected("too_many_parts", str(error)) from error
     except UnidentifiedImageError as error:
         raise ImageRejected("not_an_image", f"the bytes are none of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
@@ -140,12 +203,24 @@ def _is_truncation(error: Exception) -> bool:
     return isinstance(error, EOFError) or "truncated" in str(error).lower()
 
 
-def _check_header(image: Image.Image, max_pixels: int) -> None:
+def _check_header(image: Image.Image, max_pixels: int, scans: int = 1) -> None:
     """Refuse what the header already shows to be too large or of another kind."""
     width, height = image.size
-    if width * height > max_pixels:
+    if not width * height:
+        raise ImageRejected("no_pixels", f"{width:,} x {height:,} pixels are none")
+    limit = max_pixels // (weight := WEIGHTS.get(image.format or "", 1))
+    if width * height > limit:
+        what = "max_pixels" if weight == 1 else f"half of max_pixels, as {image.format} takes more memory"
+        detail = f"{width:,} x {height:,} pixels are more than {what} ({limit:,})"
+        raise ImageRejected("too_many_pixels", detail)
+    if max(width, height) > MAX_SIDE:
         raise ImageRejected(
-            "too_many_pixels", f"{width:,} x {height:,} pixels are more than max_pixels ({max_pixels:,})"
+            "too_long_side", f"{width:,} x {height:,} pixels: no side may have more than {MAX_SIDE:,}"
+        )
+    if scans > max(1, allowed := SCANS * max_pixels // (width * height)):
+        raise ImageRejected(
+            "too_many_scans",
+            f"{width:,} x {height:,} pixels in {scans:,} scans: {allowed:,} are allowed, save the file anew",
         )
     # Telephones append a depth map or a thumbnail as a second JPEG (MPO); the first is the photograph.
     if image.format != "MPO" and getattr(image, "is_animated", False):
@@ -162,15 +237,25 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
         raise ImageRejected("colour_mode", f"colour mode {image.mode} is not read: convert the file to RGB")
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        darkest, _ = image.convert("RGBA").getchannel("A").getextrema()
-        if darkest != 255:
+def _as_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Its pixels as RGB, some rows at a time: memory goes into whole copies of a large photograph."""
+    image.load()
+    transparency = image.has_transparency_data
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(height, top + rows)))
+        if transparency and band.convert("RGBA").getchannel("A").getextrema()[0] != 255:
             raise ImageRejected("transparent", "parts of the picture are transparent: they have no colour")
-    return image.convert("RGB")
+        pixels[top : top + rows] = np.asarray(band.convert("RGB"))
+    return pixels
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    # Not ImageOps.exif_transpose: it also rewrites all other tags, and fails where one of them is odd.
-    turn = UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
-    return image if turn is None else image.transpose(turn)
+def _upright(pixels: npt.NDArray[np.uint8], found: Contents) -> Decoded:
+    try:
+        turned = TURNED[orientation(found.exif, found.xmp)](pixels)
+    except UnreadableOrientationError as error:
+        said = f"odd_metadata: the orientation cannot be read ({error}), the image is taken as upright"
+        return Decoded(pixels, (said,))
+    return Decoded(np.ascontiguousarray(turned))

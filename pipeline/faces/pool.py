@@ -13,6 +13,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import reduction
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
@@ -25,6 +26,8 @@ R = TypeVar("R")
 # A process that dies with an item in hand may be the victim of its neighbours' memory; twice is no chance.
 ATTEMPTS = 2
 AHEAD_PER_WORKER = 32
+WAITING_BYTES = 128 * 2**20
+"""Of results that wait for an older one. Above, no new work is begun; what is in hand comes on top."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DLIB_NUM_THREADS")
 
 # In a worker process, the pipe to the one that gives it work.
@@ -57,8 +60,9 @@ def ordered_map(
     """Apply a function to items in separate processes; results come in the items' order.
 
     Items are taken from the iterable as they are needed, at most 32 per worker ahead of the oldest
-    unfinished one, so that memory stays bounded. A process that dies is replaced, and its item tried once
-    more in a fresh one. When the generator is closed, all its processes end.
+    unfinished one and none while 128 MB of results wait for it, so that memory stays bounded. A process that
+    dies is replaced, and its item tried once more in a fresh one. When the generator is closed, all its
+    processes end.
 
     Parameters
     ----------
@@ -87,13 +91,15 @@ def ordered_map(
     try:
         while True:
             while following in pool.done:
+                pool.waiting -= pool.sizes.pop(following, 0)
                 yield pool.done.pop(following)
                 following += 1
             while len(pool.busy) < workers:
                 if pool.again:
                     pool.give(*pool.again.popleft())
                     continue
-                within_reach = pool.newest < following + AHEAD_PER_WORKER * workers
+                near = pool.newest < following + AHEAD_PER_WORKER * workers
+                within_reach = near and pool.waiting < WAITING_BYTES
                 task = next(supply, None) if within_reach else None
                 if task is None:
                     break
@@ -116,6 +122,8 @@ class _Pool(Generic[T, R]):
     again: deque[tuple[int, T]] = field(default_factory=deque)
     done: dict[int, R | Lost] = field(default_factory=dict)
     deaths: Counter[int] = field(default_factory=Counter)
+    sizes: dict[int, int] = field(default_factory=dict)
+    waiting: int = 0
     newest: int = -1
 
     def give(self, index: int, item: T) -> None:
@@ -145,10 +153,11 @@ class _Pool(Generic[T, R]):
         ready = wait([worker.connection for worker in self.busy], patience)
         for worker in [worker for worker in self.busy if worker.connection in ready]:
             try:
-                kind, content = worker.connection.recv()
+                message = worker.connection.recv_bytes()
             except (EOFError, OSError):
                 self.bury(worker)
                 continue
+            kind, content = reduction.ForkingPickler.loads(message)  # as recv does, which tells no size
             if kind == "raised":
                 raise content
             if kind == "ready":
@@ -158,6 +167,8 @@ class _Pool(Generic[T, R]):
                 worker.deadline = float("inf")
             else:
                 self.done[worker.index] = content
+                self.sizes[worker.index] = len(message)
+                self.waiting += len(message)
                 self.busy.remove(worker)
                 self.idle.append(worker)
         # Results may have waited in the pipe while this process was busy elsewhere: only silence is late.

@@ -37,7 +37,17 @@ def look(source: Source, settings: Settings) -> Seen:
     except Exception as error:  # noqa: BLE001 - one odd file must not end the work on all others
         detail = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
         return Seen(digest, rejection=Rejection("failed", detail))
-    return Seen(digest, tuple(replace(face, pixels=as_stored(face.pixels, settings)) for face in faces))
+    return Seen(
+        digest,
+        tuple(
+            replace(
+                face,
+                pixels=as_stored(face.pixels, settings),
+                warnings=source.warnings + face.warnings,
+            )
+            for face in faces
+        ),
+    )
 
 
 def make_looker(settings: Settings) -> Callable[[Source], Seen]:

@@ -82,6 +82,7 @@ def rows(
             edges = zip(EDGES, (round(edge, DIGITS) for edge in face.box), strict=True)
             notes = bundle.reference.warnings(said["prediction"], said["distance"], face.quality, bundle.unit)
             notes += [f"{word}: {why}" for word, why in failures(face.quality, bundle.crop.thresholds)]
+            notes += face.warnings
             found.append(
                 {
                     **common,

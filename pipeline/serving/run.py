@@ -8,14 +8,15 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import UserError, writing
-from pipeline.machine import available_cores
+from pipeline.machine import roomy_cores
 from pipeline.progress import bar
 from pipeline.serving import outputs
 from pipeline.serving.bundle import Bundle, load
+from pipeline.serving.memory import in_memory
 from pipeline.serving.overlay import draw_all
 from pipeline.serving.parts import Work, check_parts, remove_parts
 from pipeline.serving.rows import SCHEMA
-from pipeline.serving.sources import count, in_memory, walk
+from pipeline.serving.sources import count, walk
 from pipeline.serving.stream import BLOCK_FILES, TIMEOUT, blocks, predicted
 from pipeline.shield import shielded
 
@@ -30,13 +31,16 @@ def predict(
     Parameters
     ----------
     images
-        A path of a picture or a folder, bytes, a Pillow image, an array (H, W, 3) of uint8; or many of them.
+        A path of a picture or a folder, bytes, a file opened as binary, a Pillow image, an array (H, W, 3) of
+        uint8; or many of them in a list, tuple, iterator, column, or array (N, H, W, 3). What gives a file's
+        rows gives the same from its Pillow image: the orientation is applied, an animation refused. Of many,
+        one that cannot be used is a row with its reason.
     model
         A folder that `vec2age export` wrote.
     level
         Of the intervals, one of those calibrated; None is the model's own.
     workers
-        Processes; None is one for every core. The table does not depend on it.
+        Processes; None is one for every core that has memory. The table does not depend on it.
 
     Returns
     -------
@@ -46,14 +50,13 @@ def predict(
     Raises
     ------
     UserError
-        The model cannot be loaded, or a picture is something else than named above.
+        The model cannot be loaded, there is no picture, or `images` is something else than named above.
     """
     with shielded():  # libraries are imported when they are first needed
         bundle = load(Path(model))
         bundle.place_of(level)
-        found = predicted(
-            blocks(in_memory(images)), bundle, workers=workers or available_cores(), level=level
-        )
+        sources = in_memory(images, bundle.crop.max_pixels)
+        found = predicted(blocks(sources), bundle, workers=workers or roomy_cores(), level=level)
         return pa.concat_tables([SCHEMA.empty_table(), *(table for _, table in found)])
 
 
@@ -113,7 +116,7 @@ def predict_files(
     with writing(output):  # whether it can be is known before the work
         parts.mkdir(parents=True, exist_ok=True)
     work = Work(parts, bundle, level, overlay)
-    with bar() as progress, ThreadPoolExecutor(workers or available_cores()) as pool:
+    with bar() as progress, ThreadPoolExecutor(workers or roomy_cores()) as pool:
         line = progress.add_task("predicting", total=total)
 
         def step() -> None:
@@ -121,7 +124,7 @@ def predict_files(
 
         todo = work.unfinished(blocks(walk(paths), block_files), lambda files: progress.advance(line, files))
         for block, table in predicted(
-            todo, bundle, workers=workers or available_cores(), timeout=timeout, level=level, step=step
+            todo, bundle, workers=workers or roomy_cores(), timeout=timeout, level=level, step=step
         ):
             if overlay is not None:
                 draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)

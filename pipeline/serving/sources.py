@@ -1,14 +1,9 @@
-"""Which pictures: files and folders walked in a fixed order and never listed whole, or data in memory."""
+"""Which pictures: files and folders walked in a fixed order and never listed whole."""
 
-import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.faces.extract import Rejection
@@ -33,6 +28,8 @@ class Source:
         Whether these bytes are somebody's, so that their hash means something.
     trouble
         Why it cannot be read at all.
+    warnings
+        What was odd about it before it was made bytes.
     """
 
     file: str
@@ -41,6 +38,7 @@ class Source:
     data: bytes | None = None
     hashed: bool = True
     trouble: Rejection | None = None
+    warnings: tuple[str, ...] = ()
 
     def stamp(self) -> Stamp:
         """Size and time of change, which tell whether a file is still the one it was."""
@@ -95,44 +93,3 @@ def _below(root: str, relative: str, name: str) -> Iterator[Source]:
 def count(paths: Sequence[Path]) -> int:
     """How many files `walk` will give."""
     return sum(1 for _ in walk(paths))
-
-
-def in_memory(images: Any) -> Iterator[Source]:
-    """Pictures given in Python: paths, bytes, arrays (H, W, 3) uint8, Pillow images; one or many.
-
-    Raises
-    ------
-    UserError
-        Something else, with its place and kind.
-    """
-    many = images if isinstance(images, Iterable) and not _is_one(images) else [images]
-    for number, image in enumerate(many):
-        if isinstance(image, str) and not image:
-            raise UserError(f"picture {number} is an empty path: name a picture or a folder of pictures")
-        if isinstance(image, str | Path):
-            yield from walk([Path(image)])
-        elif isinstance(image, bytes | bytearray | memoryview):
-            yield Source(f"picture {number}", data=bytes(image))
-        elif isinstance(image, Image.Image):
-            yield Source(f"picture {number}", data=_png(image), hashed=False)
-        elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
-            yield Source(f"picture {number}", data=_png(Image.fromarray(image)), hashed=False)
-        else:
-            kind = (
-                f"an array {image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image)
-            )
-            raise UserError(
-                f"picture {number} is {kind}: give paths, bytes, Pillow images or arrays (H, W, 3) of uint8"
-            )
-
-
-def _is_one(images: Any) -> bool:
-    if isinstance(images, np.ndarray):
-        return images.ndim <= 3
-    return isinstance(images, str | bytes | bytearray | memoryview | Path | Image.Image)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,7 @@ Vectors = NDArray[np.float32]
 Encode = Callable[[list[Face]], Vectors]
 
 BLOCK_FILES = 1024
+BLOCK_BYTES = 256 * 2**20  # of pictures in memory, which nothing else bounds
 GROUP_FILES = 256  # files whose faces are encoded together, at most
 AHEAD = 2  # groups encoded or waiting while more are found
 NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
@@ -50,10 +50,15 @@ def blocks(sources: Iterable[Source], size: int = BLOCK_FILES) -> Iterator[Block
     >>> [len(block.sources) for block in blocks((Source(str(n)) for n in range(5)), size=2)]
     [2, 2, 1]
     """
-    supply, number = iter(sources), 0
-    while some := tuple(islice(supply, size)):
-        yield Block(number, some)
-        number += 1
+    number, weight, some = 0, 0, list[Source]()
+    for source in sources:
+        some.append(source)
+        weight += len(source.data or b"")
+        if len(some) == size or weight >= BLOCK_BYTES:
+            yield Block(number, tuple(some))
+            number, weight, some = number + 1, 0, []
+    if some:
+        yield Block(number, tuple(some))
 
 
 def predicted(

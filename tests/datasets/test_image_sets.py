@@ -13,10 +13,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from pipeline import datasets
-from pipeline.datasets import LeftOutWarning
+from pipeline.datasets import LeftOutWarning, image_sets
 from pipeline.datasets.image_duplicates import kept_once
 from pipeline.datasets.image_sets import ImageSet, divide, read_images
 from pipeline.errors import UserError
+from pipeline.faces.images import ImageRejected
 from pipeline.rejects import Rejects
 
 RNG = np.random.default_rng(0)
@@ -192,7 +193,7 @@ def test_fer2013s_folders_read_like_its_table(tmp_path: Path) -> None:
     found = read_images("fer2013", tmp_path, rejects=rejects)
     assert found.pictures.shape == (14, 48, 48)
     assert sorted(found.labels.tolist()) == sorted([*range(7)] * 2)
-    assert rejects.counts() == {"bad_folder": 2, "undecodable": 1}
+    assert rejects.counts() == {"bad_folder": 2, "not_an_image": 1}
 
 
 def test_expressions_are_faces_with_a_number_a_name_and_a_fold(tmp_path: Path) -> None:
@@ -401,4 +402,18 @@ def test_a_hostile_picture_is_left_out(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(read_images("fer2013", tmp_path, rejects=rejects)) == 14
-    assert rejects.counts() == {"empty_file": 1, "outside_root": 1, "undecodable": 1}
+    assert rejects.counts() == {"empty_file": 1, "outside_root": 1, "not_an_image": 1}
+
+
+def test_images_to_classify_are_decoded_as_faces_are(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 300, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (4, 4)).save(tmp_path / "clear.png")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).save(tmp_path / "turned.png", exif=exif)
+    for name, reason in (("deep.png", "sixteen_bit"), ("clear.png", "transparent")):
+        with pytest.raises(ImageRejected) as caught:
+            image_sets.decode(tmp_path, name, 4, colour=False)
+        assert caught.value.reason == reason
+    turned = image_sets.decode(tmp_path, "turned.png", 4, colour=False)
+    np.testing.assert_array_equal(turned.ravel(), np.arange(16)[::-1])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.datasets.sources import digest
-from pipeline.faces.images import ImageRejected, decode, read_file
+from pipeline.faces.images import ImageRejected, decode, decode_noted, read_file
 from pipeline.opening import Unusable
 
 GRADIENT = np.dstack([np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))] * 3)
@@ -115,6 +115,27 @@ def test_a_meaningless_exif_orientation_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 99
     assert decode(encoded(RGB, "JPEG", exif=exif)).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_odd_metadata_cost_no_pixel(kind: str) -> None:
+    plain = decode(encoded(RGB, kind))
+    draw = np.random.default_rng(0)
+    odd = 0
+    for length in range(1, 60):
+        exif = b"Exif\0\0" + (b"II*\0\x08\0\0\0" if length % 2 else b"") + draw.bytes(length)
+        options = {"exif": exif, "icc_profile": draw.bytes(length), "xmp": draw.bytes(length)}
+        found = decode_noted(encoded(RGB, kind, **options if kind != "PNG" else {"exif": exif}))
+        np.testing.assert_array_equal(found.pixels, plain)
+        odd += bool(found.warnings)
+        assert all(one.startswith("odd_metadata: the orientation cannot be read") for one in found.warnings)
+    assert odd > 20
+
+
+def test_a_png_whose_metadata_are_damaged_is_read() -> None:
+    data = encoded(RGB, "PNG")
+    text = b"\0\0\0\4tEXtabcd" + b"\0\0\0\0"  # its checksum is wrong
+    np.testing.assert_array_equal(decode(data[:33] + text + data[33:]), GRADIENT)
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])

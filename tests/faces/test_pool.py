@@ -10,6 +10,7 @@ from types import ModuleType
 import psutil
 import pytest
 
+from pipeline.faces import pool
 from pipeline.faces.pool import AHEAD_PER_WORKER, Lost, ordered_map
 
 # Worker processes import their function by name, so it lives in a module of its own.
@@ -194,3 +195,22 @@ def test_control_c_does_not_reach_a_worker_that_is_still_importing(
     found = list(ordered_map(make, [("", number) for number in range(4)], workers=2, timeout=30))
     assert found == [0, 10, 20, 30]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []), "the parent hears it again"
+
+
+def test_results_that_wait_are_bounded_by_their_bytes(
+    make: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "WAITING_BYTES", 1)  # any result that waits is too much
+    taken: list[int] = []
+
+    def items() -> Iterator[tuple[str, int]]:
+        for number in range(20):
+            taken.append(number)
+            yield ("slow" if not number else "", number)
+
+    found = []
+    for result in ordered_map(make, items(), workers=2, timeout=60):
+        if not found:
+            assert len(taken) <= 3, "the first, and one for the other process that then waits"
+        found.append(result)
+    assert found == [10 * number for number in range(20)]

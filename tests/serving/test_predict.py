@@ -1,5 +1,6 @@
 """Pictures to predictions: the crop stage's own crops, hostile files, interruption, formats, warnings."""
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -8,22 +9,27 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageOps
 
 import pipeline
 from pipeline.encoders.base import combine
 from pipeline.errors import UserError
 from pipeline.faces.extract import Face, Settings, crop_file
+from pipeline.faces.images import decode
 from pipeline.faces.quality import Quality
 from pipeline.opening import printable
 from pipeline.serving import looking, outputs, overlay
@@ -31,10 +37,11 @@ from pipeline.serving import parts as parts_module
 from pipeline.serving import run as run_module
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.looking import Seen, look
+from pipeline.serving.memory import in_memory
 from pipeline.serving.overlay import NotDrawnWarning, copy_path, draw_all
 from pipeline.serving.rows import SCHEMA, rows
 from pipeline.serving.run import predict_files
-from pipeline.serving.sources import Source, count, in_memory, walk
+from pipeline.serving.sources import Source, count, walk
 from pipeline.serving.stream import Block, blocks, encoded
 from pipeline.tables import atomic_file
 
@@ -562,14 +569,136 @@ def test_pictures_in_memory_give_the_rows_that_files_give(
     ("wrong", "sentence"),
     [
         (np.zeros((4, 4), np.uint8), r"picture 0 is an array \(4, 4\) of uint8"),
-        ([b"x", np.zeros((4, 4, 3))], r"picture 1 is an array \(4, 4, 3\) of float64"),
-        ([3], "picture 0 is <class 'int'>"),
+        (np.zeros((4, 4, 3)), r"picture 0 is an array \(4, 4, 3\) of float64"),
+        (3, "picture 0 is <class 'int'>"),
+        (None, "picture 0 is <class 'NoneType'>"),
+        (True, "picture 0 is <class 'bool'>"),
+        ({"a.png"}, "picture 0 is <class 'set'>"),  # which has no order
+        ({"a.png": 1}, "picture 0 is <class 'dict'>"),
+        (pd.DataFrame({"file": ["a.png"]}), "picture 0 is <class 'pandas"),
+        (pa.table({"file": ["a.png"]}), "picture 0 is <class 'pyarrow"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), "picture 0 is <class 'torch.Tensor'>"),
+        (io.StringIO("text"), 'picture 0 is a file opened as text: open it with mode "rb"'),
+        ("https://example.org/a.jpg", "^https://example.org/a.jpg is an address: nothing is downloaded"),
+        ([], "^no picture was given"),
+        (iter(()), "^no picture was given"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "^no picture was given"),
         ("", "picture 0 is an empty path: name a picture or a folder"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_memory(wrong: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         list(in_memory(wrong))
+
+
+def test_of_many_pictures_one_that_cannot_be_used_costs_itself_alone(
+    portrait: Pixels, tmp_path: Path
+) -> None:
+    closed = Image.open(io.BytesIO(png(portrait)))
+    closed.close()
+    animated = io.BytesIO()
+    Image.fromarray(portrait).save(
+        animated, "GIF", save_all=True, append_images=[Image.new("RGB", (240, 240))]
+    )
+    given = {
+        "damaged": closed,
+        "no_pixels": Image.new("RGB", (0, 5)),
+        "cmyk": Image.new("CMYK", (4, 4)),
+        "sixteen_bit": Image.new("I;16", (4, 4)),
+        "transparent": Image.new("RGBA", (4, 4)),
+        "colour_mode": Image.new("LAB", (4, 4)),
+        "animated": Image.open(animated),
+        "too_many_pixels": Image.new("1", (8000, 8000)),
+        "not_an_image": None,
+    }
+    arrays = [np.zeros((0, 0, 3), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), "absent.png"]
+    found = [*in_memory([*given.values(), *arrays, portrait])]
+    reasons = [source.trouble and source.trouble.reason for source in found]
+    assert reasons == [*given, "no_pixels", *["not_an_image"] * 3, None]
+    assert all(source.trouble.detail for source in found if source.trouble)
+    (alone,) = in_memory(closed)
+    assert alone.trouble is not None, "a closed image alone is a row as well"
+
+
+def test_an_open_file_is_one_picture_from_its_beginning(portrait: Pixels, tmp_path: Path) -> None:
+    data = png(portrait)
+    path, packed = tmp_path / "a.png", tmp_path / "a.zip"
+    path.write_bytes(data)
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", data)
+    with contextlib.ExitStack() as opened:
+        spooled = opened.enter_context(tempfile.SpooledTemporaryFile(max_size=10))
+        spooled.write(data)  # and stands at its end
+        file = opened.enter_context(path.open("rb"))
+        member = opened.enter_context(opened.enter_context(zipfile.ZipFile(packed)).open("a.png"))
+        for stream in (io.BytesIO(data), file, member, spooled, io.BufferedReader(io.BytesIO(data))):
+            (source,) = in_memory(stream)
+            assert (source.data, source.hashed, source.trouble) == (data, True, None)
+    (closed,) = in_memory(file)
+    assert closed.trouble is not None
+    assert closed.trouble.reason == "unreadable"
+
+
+def test_paths_come_in_everything_that_has_an_order(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in "bca"]
+    for name in names:
+        Path(name).write_bytes(b"1")
+    (entry,) = [one for one in os.scandir(tmp_path) if one.name == "a"]
+    assert [source.file for source in in_memory(entry)] == [names[2]]
+    columns = [
+        tuple(names),
+        iter(names),
+        (PurePath(name) for name in names),
+        np.array(names),
+        np.array(names, dtype=object),
+        pd.Series(names, index=[3, 1, 2]),
+        pa.array(names),
+        pa.chunked_array([names[:1], names[1:]]),
+    ]
+    for many in columns:
+        assert [source.file for source in in_memory(many)] == names
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_pillow_image_gives_what_its_file_gives(
+    kind: str, orientation: int, portrait: Pixels, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo"
+    Image.fromarray(portrait[:, :200]).save(path, kind, exif=exif)
+    expected = decode(path.read_bytes())
+    loaded = Image.open(path)
+    loaded.load()
+    upright = ImageOps.exif_transpose(Image.open(path))
+    for image in (Image.open(path), loaded, loaded.copy(), loaded.convert("RGBA"), upright):
+        (source,) = in_memory(image)
+        assert source.data is not None
+        np.testing.assert_array_equal(decode(source.data), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA"])
+def test_a_pillow_image_of_any_mode_gives_what_its_file_gives(mode: str, portrait: Pixels) -> None:
+    image = Image.fromarray(portrait).convert(mode)
+    (source,) = in_memory(image)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    assert source.data is not None
+    np.testing.assert_array_equal(decode(source.data), decode(buffer.getvalue()))
+
+
+def test_what_is_odd_about_a_photographs_metadata_stands_beside_its_face(
+    model_folder: Path, portrait: Pixels
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(portrait).save(buffer, "JPEG", quality=98, exif=b"Exif\0\0MM\0*\0\0\0")
+    given = [buffer.getvalue(), Image.open(io.BytesIO(buffer.getvalue()))]
+    table = pipeline.predict(given, model=model_folder, workers=1).to_pylist()
+    assert [row["status"] for row in table] == ["face", "face"]
+    assert table[0]["prediction"] == table[1]["prediction"]
+    for row in table:
+        assert "odd_metadata: the orientation cannot be read (the EXIF is cut off)" in row["warnings"]
 
 
 def test_one_picture_needs_no_list(portrait: Pixels, tmp_path: Path) -> None:
