@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,32 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that takes its place, and its name, when the block ends well.
+
+    Whatever ends the block otherwise leaves the former folder as it was. One that was killed between the two
+    renamings is found again by the next call.
+    """
+    unfinished, earlier = (path.with_name(f".{path.name}.{word}") for word in ("unfinished", "earlier"))
+    if earlier.exists() and not path.exists():
+        earlier.rename(path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        shutil.rmtree(earlier, ignore_errors=True)
+        if path.exists():
+            path.rename(earlier)
+        unfinished.rename(path)
+        sync_directory(path.parent)
+    finally:
+        if earlier.exists() and not path.exists():
+            earlier.rename(path)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -3,11 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.params.assignments import parse_assignment
+from pipeline.params.yaml_edit import rewritten
+from pipeline.params.yaml_text import parsed
 from pipeline.profiles import use
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -50,14 +53,15 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_setting_is_the_text(text: str, tmp_path: Path) -> None:
-    target = Path(shutil.copy(PROJECT / "params.yaml", tmp_path))
-    (tmp_path / "none.yaml").write_text("{}\n")
-    use(tmp_path / "none.yaml", [f"data.root={text}"], target)
-    assert params.load(target).data.root == text
-    before = target.read_bytes()
-    assert use(tmp_path / "none.yaml", [f"data.root={text}"], target) == []
-    assert target.read_bytes() == before
+def test_a_text_setting_is_the_text(text: str) -> None:
+    path, value = parse_assignment(f"data.root={text}", params.Params)
+    assert (path, value) == (["data", "root"], text)
+    wanted = {"data": {"root": text, "name": "csv"}}
+    new = rewritten("data:\n  root: x # where\n  name: csv\n", wanted)
+    assert parsed(new).values == wanted
+    assert YAML(typ="safe").load(new) == wanted, "as DVC reads it"
+    assert new.endswith(" # where\n  name: csv\n")
+    assert rewritten(new, wanted) == new
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,22 @@ def test_a_folder_reads_as_one_table_in_the_order_of_names(tmp_path: Path) -> No
 
 def test_an_empty_folder_is_no_table(tmp_path: Path) -> None:
     assert tables.read_folder(tmp_path) is None
+
+
+def test_a_new_folder_takes_the_old_one_s_place_whole_or_not_at_all(tmp_path):
+    from pipeline.tables import new_folder
+
+    place = tmp_path / "figures"
+    with new_folder(place) as fresh:
+        (fresh / "a").write_text("1")
+    with pytest.raises(FileNotFoundError), new_folder(place) as fresh:
+        (fresh / "no folder" / "b").write_text("2")
+    assert [path.name for path in place.iterdir()] == ["a"]
+    place.rename(tmp_path / ".figures.earlier")  # killed between the two renamings
+    with pytest.raises(ValueError, match="again"), new_folder(place):
+        raise ValueError("again")
+    assert [path.name for path in place.iterdir()] == ["a"]
+    with new_folder(place) as fresh:
+        (fresh / "c").write_text("3")
+    assert [path.name for path in place.iterdir()] == ["c"]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
