@@ -1,24 +1,21 @@
 """Profiles: overlays that are merged into params.yaml without losing its comments."""
 
+import copy
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.tokens import CommentToken
 
 from pipeline import params
 from pipeline.credentials import masked
 from pipeline.errors import UserError
+from pipeline.params.assignments import parse_assignment
+from pipeline.params.yaml_edit import rewritten
+from pipeline.params.yaml_text import Document, NotYamlError, read_text
 from pipeline.tables import atomic_file
 
 REPLACED = ("settings", "variants", "starts", "loss_settings")
 PROFILES = Path("profiles")
 STARTS_FROM = "starts_from"
-LONGEST = 200
-"""Characters of an assignment that a message repeats."""
 
 
 def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PARAMS) -> list[str]:
@@ -32,9 +29,9 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
         A YAML file with any part of params.yaml's keys. With the key `starts_from`, a profile in the same
         folder, that one is merged first: what another profile set before does not stay.
     assignments
-        `key.in.params=value` texts; the value is read as YAML.
+        `key.in.params=value` texts; the value of a text setting is text, any other is read as YAML.
     target
-        The file to change. Its comments and the order of its keys are kept.
+        The file to change. Its comments and the order of its keys are kept, and all that does not change.
 
     Returns
     -------
@@ -46,29 +43,27 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     UserError
         When the merged parameters are not valid; the file is then left as it was.
     """
-    tree = params.read_yaml(target)
-    before = flatten(params.plain(tree))
+    document = params.read_document(target)
+    tree = copy.deepcopy(document.values)
+    before = flatten(tree)
     overlays = layers(profile)
     for layer in overlays:
-        merge(tree, layer)
-    parsed = [parse_assignment(text) for text in assignments]
-    check_root(profile, overlays[-1], [".".join(path) for path, _ in parsed])
+        merge(tree, copy.deepcopy(layer.values))
+    parsed = [parse_assignment(text, params.Params) for text in assignments]
+    check_root(profile, overlays[-1].values, [".".join(path) for path, _ in parsed])
     # Names first: another one empties settings, in whatever order they are given.
     for path, value in sorted(parsed, key=lambda assignment: assignment[0][-1] != "name"):
         assign(tree, path, value)
     params.check(tree, Path(f"{profile} with --set") if assignments else profile)
-    yaml = YAML()
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 200
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    unaligned(tree)
-    text = StringIO()
-    yaml.dump(tree, text)
-    with atomic_file(target) as file:
-        file.write(text.getvalue().encode())
-    after = flatten(params.plain(tree))
+    text = read_text(target)
+    try:
+        new = rewritten(text, tree, overlays)
+    except NotYamlError as error:
+        raise UserError(f"{target} is left as it was: {error}") from None
+    if new != text:
+        with atomic_file(target) as file:
+            file.write(new.encode())
+    after = flatten(tree)
     return [
         masked(f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}")
         for key in after | before
@@ -76,10 +71,10 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     ]
 
 
-def layers(profile: Path) -> list[dict[str, Any]]:
+def layers(profile: Path) -> list[Document]:
     """A profile and, before it, the one that it starts from."""
     overlay = read_profile(profile)
-    base = overlay.pop(STARTS_FROM, None)
+    base = overlay.values.pop(STARTS_FROM, None)
     if base is None:
         return [overlay]
     if not isinstance(base, str):
@@ -87,12 +82,12 @@ def layers(profile: Path) -> list[dict[str, Any]]:
     return [read_profile(profile.parent / base), overlay]
 
 
-def read_profile(profile: Path) -> dict[str, Any]:
+def read_profile(profile: Path) -> Document:
     """A profile's mapping; one that does not exist is named with those that do."""
     if not profile.exists():
         known = ", ".join(sorted(path.name for path in PROFILES.glob("*.yaml"))) or "no profile"
         raise UserError(f"{profile} does not exist: {PROFILES}/ holds {known}")
-    return params.read_yaml(profile)
+    return params.read_document(profile)
 
 
 def check_root(profile: Path, overlay: dict[str, Any], assigned: Sequence[str]) -> None:
@@ -120,21 +115,6 @@ def merge(tree: dict[str, Any], overlay: dict[str, Any]) -> None:
             tree[key] = value
 
 
-def unaligned(tree: Any) -> None:
-    """Put every comment at the end of a line one space behind its value, in place.
-
-    Left at the column where it was read, a comment would be pushed by a long value and not come back.
-    """
-    if not isinstance(tree, CommentedMap | CommentedSeq):
-        return
-    for tokens in tree.ca.items.values():
-        for token in tokens:
-            if isinstance(token, CommentToken):
-                token.column = 0
-    for value in tree.values() if isinstance(tree, CommentedMap) else tree:
-        unaligned(value)
-
-
 def rename(section: dict[str, Any], name: Any) -> None:
     """Empty the settings of a section that is to have another name, in place."""
     if section.get("name") != name and "settings" in section:
@@ -152,20 +132,6 @@ def assign(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
         rename(tree, value)
     if tree.get(key) != value or key not in tree:
         tree[key] = value
-
-
-def parse_assignment(text: str) -> tuple[list[str], Any]:
-    """`a.b=1` as `(["a", "b"], 1)`."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text!r} is not an assignment: write --set key.in.params=value")
-    try:
-        parsed = params.parsed(value, YAML(typ="safe")) if value.strip() else None
-    except params.NotYamlError as error:
-        told = masked(text)
-        shown = told if len(told) <= LONGEST else f"{told[:LONGEST]}..."
-        raise UserError(f"--set {shown!r}: the value is not YAML: {error}") from None
-    return key.strip().split("."), parsed
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

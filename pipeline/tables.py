@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -142,6 +143,32 @@ def _leftovers(folder: str) -> dict[str, list[str]]:
             if name is not None and entry.is_file(follow_symlinks=False):
                 found.setdefault(name, []).append(entry.name)
     return found
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that takes its place, and its name, when the block ends well.
+
+    Whatever ends the block otherwise leaves the former folder as it was. One that was killed between the two
+    renamings is found again by the next call.
+    """
+    unfinished, earlier = (path.with_name(f".{path.name}.{word}") for word in ("unfinished", "earlier"))
+    if earlier.exists() and not path.exists():
+        earlier.rename(path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        shutil.rmtree(earlier, ignore_errors=True)
+        if path.exists():
+            path.rename(earlier)
+        unfinished.rename(path)
+        sync_directory(path.parent)
+    finally:
+        if earlier.exists() and not path.exists():
+            earlier.rename(path)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -162,7 +162,18 @@ def test_names_a_missing_parameter() -> None:
         (b"a: 1\na: 2\n", "is not YAML"),
         (b"[" * 5000, "params.yaml is not YAML: its brackets are nested too deeply to be read$"),
         (b"{a: " * 210 + b"1" + b"}" * 210, "params.yaml is not YAML: its brackets are nested too deeply"),
-        (b"a: 2001-99-99\n", "is not YAML: month must be in 1"),
+        (b"a: &x [1, *x]\n", r"is not YAML: \*x in line 1 stands for what it is a part of"),
+        (b"a: *x\n", r"is not YAML: \*x in line 1 stands for nothing: no &x is above it"),
+        (b"a: !!set {b}\n", "is not YAML: line 1 has the tag tag:yaml.org,2002:set: write plain values"),
+        (b"%YAML 1.1\n---\na: yes\n", "is not YAML: it begins with a directive"),
+        (b"a: 1\n---\nb: 2\n", "is not YAML: it holds several documents"),
+        (b"#" * 300_000, "has more than 256 KiB"),
+        (b"a: [" + b"1, " * 11_000 + b"1]\n", "is not YAML: it holds more than 10,000 values"),
+        (
+            b"a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+            + b"".join(b"%c: &%c [%s]\n" % (c + 1, c + 1, b"*%c, " % c * 9) for c in range(97, 106)),
+            "is not YAML: it holds more than 10,000 values, those behind anchors counted each time",
+        ),
     ],
 )
 def test_refuses_what_is_not_a_mapping_in_yaml(tmp_path: Path, content: bytes, sentence: str) -> None:

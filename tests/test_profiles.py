@@ -29,7 +29,7 @@ def test_every_profile_is_valid_and_the_sample_profile_undoes_it(profile: Path, 
 
 
 def test_what_a_profile_sets_does_not_depend_on_the_profile_before_it() -> None:
-    read = {path.stem: [params.plain(layer) for layer in layers(path)] for path in PROFILES}
+    read = {path.stem: [layer.values for layer in layers(path)] for path in PROFILES}
     default = params.plain(params.read_yaml(PROJECT / "params.yaml"))
 
     def after(*names: str) -> dict[str, Any]:

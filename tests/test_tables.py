@@ -97,12 +97,7 @@ def test_an_empty_folder_is_no_table(tmp_path: Path) -> None:
 
 WRITES = """
 import os, resource, signal, sys
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 import numpy, PIL.Image, pyarrow, torch
 from pipeline import tables
 from pipeline.errors import sentence_of
@@ -196,3 +191,22 @@ def test_a_temporary_file_that_is_taken_for_a_leftover_before_it_is_locked_is_ma
         file.write(b"whole")
     assert len(made) == 2
     assert (tmp_path / "result").read_bytes() == b"whole"
+
+
+def test_a_new_folder_takes_the_old_one_s_place_whole_or_not_at_all(tmp_path):
+    from pipeline.tables import new_folder
+
+    place = tmp_path / "figures"
+    with new_folder(place) as fresh:
+        (fresh / "a").write_text("1")
+    with pytest.raises(FileNotFoundError), new_folder(place) as fresh:
+        (fresh / "no folder" / "b").write_text("2")
+    assert [path.name for path in place.iterdir()] == ["a"]
+    place.rename(tmp_path / ".figures.earlier")  # killed between the two renamings
+    with pytest.raises(ValueError, match="again"), new_folder(place):
+        raise ValueError("again")
+    assert [path.name for path in place.iterdir()] == ["a"]
+    with new_folder(place) as fresh:
+        (fresh / "c").write_text("3")
+    assert [path.name for path in place.iterdir()] == ["c"]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]

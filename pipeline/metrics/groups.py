@@ -130,7 +130,8 @@ def group_errors(
         nothing = np.full(len(order), np.nan)
         return GroupErrors(tuple(names), faces, nothing, nothing, nothing)
     measures = {"mae": mean_absolute_error, "faces": count}
-    frame = MetricFrame(metrics=measures, y_true=wanted, y_pred=predicted, sensitive_features=codes).by_group
+    column = pd.Series(codes)  # an array of one face would be squeezed to a scalar
+    frame = MetricFrame(metrics=measures, y_true=wanted, y_pred=predicted, sensitive_features=column).by_group
     errors = np.abs(predicted - wanted)
     owners = None if subjects is None else np.asarray(subjects)
     intervals = [

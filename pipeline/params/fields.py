@@ -146,6 +146,8 @@ def describe(problem: Any, root: type[BaseModel]) -> str:
         return f"parameter {key!r}: {message}" if key else message
     if problem["type"] in PLAINLY:
         message = PLAINLY[problem["type"]].format(**problem.get("ctx", {}))
+    if problem["type"] == "string_type" and problem["input"] is not None:
+        message = "it takes text: what YAML takes for something else stands in quotes"
     given = "empty" if problem["input"] is None else repr(problem["input"])
     return f"parameter {key!r} is {given}: {message[0].lower()}{message[1:]}"
 

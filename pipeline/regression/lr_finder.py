@@ -51,7 +51,7 @@ class RangeTest:
     def suggestion(self) -> float | None:
         """The rate where the smoothed loss falls most steeply, the first 10 points and the last left out.
 
-        None where fewer than two finite points are left.
+        None where fewer than two finite points are left, or the loss falls nowhere.
         """
         losses = torch.tensor(self.losses[SKIP_BEGIN:-SKIP_END])
         rates = torch.tensor(self.rates[SKIP_BEGIN:-SKIP_END])
@@ -59,6 +59,8 @@ class RangeTest:
         if finite.sum() < 2:
             return None
         (slopes,) = torch.gradient(losses[finite], spacing=[rates[finite]])
+        if not slopes.min() < 0:
+            return None
         steepest = finite.nonzero().flatten()[slopes.argmin()]
         return self.rates[SKIP_BEGIN + int(steepest)]
 

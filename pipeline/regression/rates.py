@@ -58,7 +58,7 @@ def steepest(test: RangeTest, per: Literal["step", "rate"]) -> float | None:
     Returns
     -------
     float or None
-        None where fewer than two finite points are left.
+        None where fewer than two finite points are left, or the loss falls nowhere.
 
     Examples
     --------
@@ -73,7 +73,10 @@ def steepest(test: RangeTest, per: Literal["step", "rate"]) -> float | None:
     finite = np.flatnonzero(np.isfinite(losses))
     if len(finite) < 2:
         return None
-    return test.rates[SKIP_BEGIN + int(finite[np.gradient(losses[finite]).argmin()])]
+    slopes = np.gradient(losses[finite])
+    if not slopes.min() < 0:
+        return None
+    return test.rates[SKIP_BEGIN + int(finite[slopes.argmin()])]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from matplotlib.image import imread
 from pipeline.reports.charts import PALETTE
 from pipeline.reports.matrix import DPI, as_png
 from pipeline.reports.page import Picture, Section
-from pipeline.reports.png import MARKERS
+from pipeline.reports.png import MARKERS, names_as_they_are
 from pipeline.tables import producer_of, read_table
 
 KINDS = ("heat", "projection", "plane")
@@ -102,6 +102,7 @@ def blank(width: float, height: float) -> Figure:
     return figure
 
 
+@names_as_they_are
 def heat(table: Explained) -> Picture:
     """Pictures, their heat and their guided gradients, a row each."""
     names = {"picture": "picture", "overlay": "Grad-CAM", "guided": "Guided Grad-CAM"}
@@ -130,6 +131,7 @@ def beside(tables: Sequence[Explained]) -> list[list[Explained]]:
     return list(groups.values())
 
 
+@names_as_they_are
 def projections(tables: Sequence[Explained]) -> Picture:
     """Projections side by side, each with its own points, all with the first one's legend."""
     figure = blank(5.2 * len(tables) + 1.6, 5.2)
@@ -178,6 +180,7 @@ def natural(name: str) -> tuple[int, float, str]:
     return (0, float(name), "") if name.replace(".", "", 1).isdecimal() else (1, 0.0, name)
 
 
+@names_as_they_are
 def planes(tables: Sequence[Explained]) -> list[Picture]:
     """All landscapes side by side on one scale, and all ratios."""
     made = [side_by_side(tables, "loss", "Loss over a plane of weights", "explain_landscape")]

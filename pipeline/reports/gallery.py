@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.reports.page import Picture, Section
+from pipeline.reports.png import names_as_they_are
 from pipeline.reports.table import Table
 
 COLUMNS = 3
@@ -16,6 +17,7 @@ SIDE = 2.3  # inches
 DPI = 100
 
 
+@names_as_they_are
 def examples(original: NDArray[np.uint8], changed: Mapping[str, NDArray[np.uint8]]) -> Picture:
     """One picture of each operation, beside the original.
 

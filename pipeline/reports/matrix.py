@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.reports.page import Picture
+from pipeline.reports.png import names_as_they_are
 
 DPI = 100
 CELL = 0.55  # inches
@@ -23,6 +24,7 @@ def as_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+@names_as_they_are
 def matrix_picture(
     name: str, title: str, shares: NDArray[np.float64], classes: Sequence[str], caption: str = ""
 ) -> Picture:

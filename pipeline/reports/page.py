@@ -100,8 +100,13 @@ class Row(NamedTuple):
 
 def write(page: Page, path: Path) -> None:
     """Write a page; the same page gives the same bytes."""
+    write_html(render(page), path)
+
+
+def write_html(html: str, path: Path) -> None:
+    """Write what `render` gave."""
     with atomic_file(path) as file:
-        file.write(render(page).encode())
+        file.write(html.encode())
 
 
 def render(page: Page) -> str:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,6 +29,11 @@ GOLDEN = 0.6180339887498949
 SPREAD = 0.8  # the share of a category's width that marks fill
 
 
+names_as_they_are = mpl.rc_context({"text.parse_math": False})
+"""Decorates what draws names: one such as `$x^{$` is text, and no mathematics."""
+
+
+@names_as_they_are
 def png(chart: Chart) -> bytes:
     """Draw a chart; no display, no time stamp and no software version go into the file."""
     rows = len(chart.y.categories)
@@ -51,6 +57,7 @@ def dress(axes: Axes, chart: Chart) -> None:
     axes.set_ylabel(chart.y.label)
     if chart.x.log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(LogFormatter())
     if chart.y.log:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(LogFormatter())

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -276,25 +277,36 @@ def with_seconds(results: Results, logs: Path) -> Results:
     """The results with running times, where logs/train-{policy}-{optimizer}.json tells them.
 
     A log holds `seconds`, from the stage's start to its end, and `member_seconds`, one number a member;
-    without the latter, the former is shared equally. Logs are kept outside DVC and may be absent.
+    without the latter, the former is shared equally. Logs are kept outside DVC: one that is absent,
+    damaged or of another run tells nothing.
     """
     return replace(results, runs=tuple(timed(run, logs) for run in results.runs))
 
 
 def timed(run: Run, logs: Path) -> Run:
     """A run with the seconds of its members and of its stage, or as it is if no log tells."""
-    path = logs / f"train-{run.policy}-{run.optimizer}.json"
-    if not path.exists():
-        return run
     members = len(run.scores)
+    log = read_log(logs / f"train-{run.policy}-{run.optimizer}.json")
+    whole = numbers_of(log.get("seconds"), 1)
+    if whole is None:
+        return run
+    seconds = numbers_of(log.get("member_seconds", [float(whole[0]) / members] * members), members)
+    return run if seconds is None else replace(run, seconds=seconds, stage_seconds=float(whole[0]))
+
+
+def read_log(path: Path) -> dict[str, Any]:
+    """What a stage's log says; nothing where it cannot be read, as times lie outside DVC."""
     try:
         log = json.loads(path.read_text(encoding="utf-8"))
-        whole = float(log["seconds"])
-        seconds = np.asarray(log.get("member_seconds", [whole / members] * members), dtype=np.float64)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not a training log: {first_line(error)}; delete it or train again"
-        ) from None
-    if seconds.shape != (members,):
-        raise UserError(f"{path} has {seconds.size} member_seconds for {members} members: train again")
-    return replace(run, seconds=seconds, stage_seconds=whole)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return log if isinstance(log, dict) else {}
+
+
+def numbers_of(value: Any, count: int) -> FloatArray | None:
+    """So many finite numbers of a log, none below 0; None where it holds something else."""
+    try:
+        found = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return found if found.shape == (count,) and np.isfinite(found).all() and (found >= 0).all() else None

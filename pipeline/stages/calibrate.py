@@ -27,11 +27,10 @@ from pipeline.stages import files
 from pipeline.stages.augment import fill
 from pipeline.stages.encoding import settled_encoders
 from pipeline.stages.origin import ORIGIN, origin, settings_made_with
-from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.recipes import recipe_settings
 from pipeline.stages.running import Summary
-from pipeline.tables import atomic_file, producer_of, read_table, sha256, write_table
+from pipeline.tables import atomic_file, new_folder, producer_of, read_table, sha256, write_table
 
 PRODUCER = "vec2age calibrate"
 NO_PICTURES = "the data set holds no pictures to train whole networks on"
@@ -50,8 +49,7 @@ def run(params: Params, workers: int) -> Summary:
             f"{judged} validation faces are too few to calibrate intervals of {100 * max(wanted.levels):g}%: "
             f"it takes {needed}; enlarge the validation split or lower calibrate.levels"
         )
-        empty_folder(files.CALIBRATED)
-        with atomic_file(files.UNCALIBRATED) as file:
+        with new_folder(files.CALIBRATED) as fresh, atomic_file(fresh / files.UNCALIBRATED.name) as file:
             file.write(f"{why}\n".encode())
         return {"methods": 0, "why": why}
     settings = recipe_settings(params.train, wanted.optimizer, wanted.policy)
@@ -79,10 +77,6 @@ def run(params: Params, workers: int) -> Summary:
         left_out=left_out | unsaid | ({VIEWS: why} if views is None else {}),
         workers=workers,
     )
-    empty_folder(files.CALIBRATED)
-    for name, method in found.methods.items():
-        method.members.save(files.CALIBRATED / f"{name}.safetensors")
-    save_calibrations(found.calibrations, files.CALIBRATED / "calibration.safetensors")
     recorded = {
         **wanted.model_dump(),
         "seed": params.seed,
@@ -90,8 +84,12 @@ def run(params: Params, workers: int) -> Summary:
         "members": sha256(folder / "members.safetensors"),
         ORIGIN: origin(),
     }
-    for name, table in found.tables.items():
-        write_table(table, files.CALIBRATED / f"{name}.parquet", PRODUCER, recorded)
+    with new_folder(files.CALIBRATED) as fresh:
+        for name, method in found.methods.items():
+            method.members.save(fresh / f"{name}.safetensors")
+        save_calibrations(found.calibrations, fresh / "calibration.safetensors")
+        for name, table in found.tables.items():
+            write_table(table, fresh / f"{name}.parquet", PRODUCER, recorded)
     left = {f"left out: {name}": reason for name, reason in found.left_out.items()}
     methods_said = ", ".join([*found.methods, *networks])
     return {"models of": str(folder), "methods": methods_said, "views": why, **left}

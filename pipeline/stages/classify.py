@@ -12,9 +12,8 @@ from pipeline.params import Params
 from pipeline.params.networks import Classify
 from pipeline.rejects import Rejects
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder
 from pipeline.stages.running import Summary
-from pipeline.tables import write_table
+from pipeline.tables import new_folder, write_table
 
 
 def run(params: Params, workers: int, loss: str) -> Summary:
@@ -43,13 +42,13 @@ def run(params: Params, workers: int, loss: str) -> Summary:
         checkpoints=checkpoints,
         thread_count=wanted.threads,
     )
-    empty_folder(folder)
     settings |= {
         "images": wanted.images.model_dump(),
         "classes": list(read.data.classes),
     }
-    runs.write(folder, "vec2age classify", settings)
-    write_table(read.rejects.table(), folder / "rejects.parquet", "vec2age classify", settings)
+    with new_folder(folder) as fresh:
+        runs.write(fresh, "vec2age classify", settings)
+        write_table(read.rejects.table(), fresh / "rejects.parquet", "vec2age classify", settings)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "pictures": len(read.data.labels),

@@ -13,17 +13,16 @@ from pipeline.reports.networks import tables as networks_tables
 from pipeline.reports.results import read
 from pipeline.reports.uncertainty_tables import uncertainty_tables
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder, remove, uncalibrated, write_json
+from pipeline.stages.outputs import uncalibrated, write_json
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
-from pipeline.tables import sha256, vectors_of, write_table
+from pipeline.tables import new_folder, sha256, vectors_of, write_table
 
 
 def run(params: Params, workers: int) -> Summary:
     """Fit the baselines, measure everything; write baselines, tables and metrics."""
     wanted = params.evaluate
-    remove(files.METRICS)
     fitted: dict[str, Any] = {"names": wanted.baselines, "svr_rows": wanted.svr_rows, "seed": params.seed}
     faces = files.read(files.FACES)
     baselines = fit_baselines(
@@ -33,29 +32,31 @@ def run(params: Params, workers: int) -> Summary:
         faces["split"].to_pylist(),
         **fitted,
     )
-    write_table(baselines.predictions, files.BASELINES / "predictions.parquet", "vec2age evaluate", fitted)
-    recorded = fitted | measured_with(params)
-    write_table(baselines.settings, files.BASELINES / "settings.parquet", "vec2age evaluate", recorded)
-    results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, files.BASELINES)
-    settings = settings_of(params)
-    evaluation = evaluate(results, settings)
-    augmented = augmentation.tables(
-        files.read(files.CALIBRATION).to_pandas(), files.read(files.BALANCE).to_pandas(), params.report.target
-    )
-    whole = params.finetune
-    runs = networks.read(files.NETWORKS, whole.losses, whole.backbones, results.faces, settings)
-    found = measured_uncertainty(params, settings)
-    empty_folder(files.TABLES)
-    described = networks_tables.all_tables(runs, settings)
-    intervals = [] if found is None else uncertainty_tables(found)
-    classifiers = classification.read_classifiers(files.CLASSIFIERS, params.classify.losses)
-    more = [*augmented, *intervals, *described, *classification.all_tables(classifiers)]
-    table.write([*tables.all_tables(evaluation), *more], files.TABLES)
-    numbers = summary.metrics(evaluation) | {"networks": networks_summary.metrics(runs)}
-    if classifiers:
-        numbers["classification"] = classification.metrics(classifiers)
-    if found is not None:
-        numbers["uncertainty"] = uncertainty.metrics(found)
+    with new_folder(files.BASELINES) as drawn_up, new_folder(files.TABLES) as new_tables:
+        write_table(baselines.predictions, drawn_up / "predictions.parquet", "vec2age evaluate", fitted)
+        recorded = fitted | measured_with(params)
+        write_table(baselines.settings, drawn_up / "settings.parquet", "vec2age evaluate", recorded)
+        results = read(files.FACES, files.MODELS, params.train.policies, params.train.optimizers, drawn_up)
+        settings = settings_of(params)
+        evaluation = evaluate(results, settings)
+        augmented = augmentation.tables(
+            files.read(files.CALIBRATION).to_pandas(),
+            files.read(files.BALANCE).to_pandas(),
+            params.report.target,
+        )
+        whole = params.finetune
+        runs = networks.read(files.NETWORKS, whole.losses, whole.backbones, results.faces, settings)
+        found = measured_uncertainty(params, settings)
+        described = networks_tables.all_tables(runs, settings)
+        intervals = [] if found is None else uncertainty_tables(found)
+        classifiers = classification.read_classifiers(files.CLASSIFIERS, params.classify.losses)
+        more = [*augmented, *intervals, *described, *classification.all_tables(classifiers)]
+        table.write([*tables.all_tables(evaluation), *more], new_tables)
+        numbers = summary.metrics(evaluation) | {"networks": networks_summary.metrics(runs)}
+        if classifiers:
+            numbers["classification"] = classification.metrics(classifiers)
+        if found is not None:
+            numbers["uncertainty"] = uncertainty.metrics(found)
     write_json(numbers, files.METRICS)
     why = uncalibrated() or "run vec2age calibrate"
     unmeasured = {} if found else {"uncertainty": f"not measured: {why}"}

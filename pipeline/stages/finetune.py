@@ -19,10 +19,9 @@ from pipeline.params.networks import Finetune
 from pipeline.rejects import Rejects
 from pipeline.seeds import derive_seed
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import write_table
+from pipeline.tables import new_folder, write_table
 
 PRODUCER = "vec2age finetune"
 
@@ -34,8 +33,8 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
     settings = recorded(plan, wanted, loss)
     rejects = Rejects()
     if ready_vectors() is not None:
-        empty_folder(folder)
-        write(folder, empty_tables() | {"rejects": rejects.table()}, settings)
+        with new_folder(folder) as fresh:
+            write(fresh, empty_tables() | {"rejects": rejects.table()}, settings)
         return {"networks": 0, "why": "the data set holds vectors, no pictures"}
     faces = labelled(files.read(files.MANIFEST), files.read(files.SPLITS), plan.goal, rejects)
     pixels = decoded(
@@ -46,17 +45,17 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
         cache=files.PIXELS,
         workers=workers,
     )
-    empty_folder(folder)
-    outcome = finetune(
-        plan,
-        faces,
-        pixels,
-        seeds_of(params),
-        folder,
-        checkpoints=files.checkpoint_folder(loss, backbone),
-        machine=Machine(**wanted.machine.model_dump(), loaders=min(workers, 2) if plan.augment else 0),
-    )
-    write(folder, outcome.tables | {"rejects": rejects.table()}, settings | {"labels": outcome.labels})
+    with new_folder(folder) as fresh:
+        outcome = finetune(
+            plan,
+            faces,
+            pixels,
+            seeds_of(params),
+            fresh,
+            checkpoints=files.checkpoint_folder(loss, backbone),
+            machine=Machine(**wanted.machine.model_dump(), loaders=min(workers, 2) if plan.augment else 0),
+        )
+        write(fresh, outcome.tables | {"rejects": rejects.table()}, settings | {"labels": outcome.labels})
     return Detailed(outcome.counts() | rejects.summary(), member_seconds=list(outcome.seconds))
 
 

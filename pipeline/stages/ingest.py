@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.rejects import Rejects
 from pipeline.stages import files
-from pipeline.stages.outputs import remove, unlike_dvc_lock
+from pipeline.stages.outputs import kept_if_refused, unlike_dvc_lock
 from pipeline.stages.running import Summary
 from pipeline.tables import write_table
 
@@ -30,20 +30,26 @@ def run(params: Params, workers: int) -> Summary:
     """
     rejects = Rejects()
     settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
-    remove(files.MANIFEST, files.READY_VECTORS)
-    try:
-        table = datasets.read(
-            params.data.name, Path(params.data.root), rejects=rejects, workers=workers, **params.data.settings
-        )
-        table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
-    finally:  # they are needed most where nothing is left
-        write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
-    if not table.num_rows:
-        counts = ", ".join(f"{count} {reason}" for reason, count in rejects.counts().items())
-        raise UserError(
-            f"{params.data.root} holds no usable face ({counts or 'it is empty'}): "
-            f"see {files.INGEST_REJECTS}, and mend the files or the settings data and ingest"
-        )
+    with kept_if_refused(files.MANIFEST):
+        try:
+            table = datasets.read(
+                params.data.name,
+                Path(params.data.root),
+                rejects=rejects,
+                workers=workers,
+                **params.data.settings,
+            )
+            table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
+        finally:  # they are needed most where nothing is left
+            if rejects.rows:
+                write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
+        if not table.num_rows:
+            counts = ", ".join(f"{count} {reason}" for reason, count in rejects.counts().items())
+            raise UserError(
+                f"{params.data.root} holds no usable face ({counts or 'it is empty'}): "
+                f"see {files.INGEST_REJECTS}, and mend the files or the settings data and ingest"
+            )
+    write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
     if "vector" in table.column_names:
         vectors: pa.Table = table.select(["face_id", "vector"])
         table = table.drop_columns(["vector"])

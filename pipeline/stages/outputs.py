@@ -1,29 +1,32 @@
-"""What stages write beside tables, and take away."""
+"""What stages write beside tables, and how they keep what a former run wrote."""
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from pipeline.errors import UserError
+from pipeline.params.yaml_text import NotYamlError, parsed, read_text
 from pipeline.stages import files
 from pipeline.tables import atomic_file
 
 
-def empty_folder(path: Path) -> None:
-    """Make a folder that belongs to a stage, without anything a former run left in it."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
+@contextlib.contextmanager
+def kept_if_refused(*paths: Path) -> Iterator[None]:
+    """Leave what a former run wrote until this one has something to put in its place, and say so.
 
-
-def remove(*paths: Path) -> None:
-    """Remove what a former run of a stage wrote, as DVC does: if this one fails, nobody goes on with it."""
-    for path in paths:
-        path.unlink(missing_ok=True)
+    DVC itself takes results away before it runs a stage; one that is run by hand keeps them when it fails.
+    """
+    try:
+        yield
+    except UserError as error:
+        left = [str(path) for path in paths if path.exists()]
+        if not left:
+            raise
+        raise UserError(f"{error}; {' and '.join(left)} stay as an earlier run wrote them") from None
 
 
 def uncalibrated() -> str | None:
@@ -48,9 +51,9 @@ def unlike_dvc_lock(path: Path, stage: str) -> bool:
     if "DVC_STAGE" in os.environ or not lock.is_file():
         return False
     try:
-        outs = YAML(typ="safe").load(lock)["stages"][stage]["outs"]
+        outs = parsed(read_text(lock)).values["stages"][stage]["outs"]
         recorded = {out["path"]: out["md5"] for out in outs}[path.as_posix()]
-    except (YAMLError, LookupError, TypeError):
+    except (UserError, NotYamlError, LookupError, TypeError):
         return False  # it never ran this stage
     with path.open("rb") as file:
         return bool(recorded != hashlib.file_digest(file, "md5").hexdigest())

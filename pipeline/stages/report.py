@@ -33,10 +33,11 @@ from pipeline.reports.uncertainty_page import (
     uncertainty_sections,
 )
 from pipeline.stages import files
-from pipeline.stages.outputs import empty_folder, uncalibrated
+from pipeline.stages.outputs import uncalibrated
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
+from pipeline.tables import new_folder
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -63,8 +64,6 @@ def run(params: Params, workers: int) -> Summary:
         *(no_uncertainty_sections(uncalibrated()) if found is None else uncertainty_sections(found)),
     ]
     pictures = [block for section in more for block in section.blocks if isinstance(block, Picture)]
-    empty_folder(files.FIGURES)
-    figures.write([*charts, *drawn, *pictures], files.FIGURES)
     content = build_page(
         results,
         evaluation,
@@ -74,7 +73,10 @@ def run(params: Params, workers: int) -> Summary:
         params=parameters.PARAMS.read_text(encoding="utf-8"),
         more=more,
     )
-    page.write(content, files.PAGE)
+    html = page.render(content)
+    with new_folder(files.FIGURES) as fresh:
+        figures.write([*charts, *drawn, *pictures], fresh)
+    page.write_html(html, files.PAGE)
     return {
         "figures": len(charts) + len(drawn) + len(pictures),
         "sections": len(content.sections),

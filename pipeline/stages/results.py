@@ -49,4 +49,4 @@ def print_results() -> None:
     console = Console()
     console.print(table)
     if why:
-        console.print(f"\nNothing was calibrated: {why}")
+        console.print(f"\nNothing was calibrated: {why}", markup=False)

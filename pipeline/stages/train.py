@@ -12,10 +12,9 @@ from pipeline.regression.recipe import Recipe
 from pipeline.regression.runs import train_run
 from pipeline.stages import files
 from pipeline.stages.origin import ORIGIN, check_unchanged, origin
-from pipeline.stages.outputs import empty_folder
 from pipeline.stages.recipes import fixed_rate, recipe_settings, under_keys
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import producer_of, read_table, write_table
+from pipeline.tables import new_folder, producer_of, read_table, write_table
 
 
 def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
@@ -31,11 +30,11 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
         workers=workers,
     )
     folder = files.run_folder(optimizer, policy)
-    empty_folder(folder)
-    trained.members.save(folder / "members.safetensors")
     recorded = {"policy": policy, "balance": balance.model_dump(), **settings, ORIGIN: origin()}
-    for name, table in trained.tables.items():
-        write_table(table, folder / f"{name}.parquet", "vec2age train", recorded)
+    with new_folder(folder) as fresh:
+        trained.members.save(fresh / "members.safetensors")
+        for name, table in trained.tables.items():
+            write_table(table, fresh / f"{name}.parquet", "vec2age train", recorded)
     return Detailed(trained.counts(), member_seconds=list(trained.seconds))
 
 

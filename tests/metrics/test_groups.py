@@ -206,3 +206,9 @@ def test_refuses_groups_of_another_length():
         group_errors([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], ["a", "b"])
     with pytest.raises(ValueError, match="those of one model"):
         group_errors(np.zeros((2, 3)), [1.0, 2.0, 3.0], ["a", "b", "a"])
+
+
+def test_a_single_face_has_an_error_and_no_interval():
+    found = group_errors([3.0], [1.0], ["a"])
+    assert (found.groups, found.faces.tolist(), found.mae.tolist()) == (("a",), [1], [2.0])
+    assert np.isnan([*found.low, *found.high]).all()

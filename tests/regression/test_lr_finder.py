@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.errors import UserError
 from pipeline.regression.lr_finder import RangeTest, find_lr
+from pipeline.regression.rates import steepest
 from pipeline.regression.recipe import Recipe
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -110,3 +111,20 @@ def test_a_range_that_cannot_be_tested_is_refused(settings, sentence):
 def test_the_number_of_workers_changes_no_bit_of_any_curve():
     alone, together = (find_lr(X, Y, seeds=range(30), workers=workers) for workers in (1, 4))
     assert [test.losses for test in alone] == [test.losses for test in together]
+
+
+@pytest.mark.parametrize("per", ["step", "rate"])
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [1.0] * 30,
+        [1.0 + k for k in range(30)],
+        [9.0] * 10 + [1.0, 2.0, 3.0],
+        [5.0] * 12 + [math.nan] * 18,
+        [math.inf] * 30,
+        [],
+    ],
+)
+def test_a_curve_that_never_falls_suggests_no_rate(losses, per):
+    rates = [10.0 ** (k / 4 - 8) for k in range(len(losses))]
+    assert steepest(RangeTest(seed=1, rates=rates, losses=losses), per) is None

@@ -397,9 +397,9 @@ def test_running_times_come_from_the_logs(runs: list[Run], tmp_path: Path) -> No
     frame = tables.overview(timed, SETTINGS).frame
     assert frame["minutes"].iloc[0] == 2.0
     assert np.isnan(frame["minutes"].iloc[1])
-    (tmp_path / "finetune-mse-resnet18.json").write_text("{}")
-    with pytest.raises(UserError, match="is no training log"):
-        results.with_seconds(runs, tmp_path)
+    for text in ("{}", "{", "[]", '{"member_seconds": [1]}', '{"member_seconds": ["a", 2]}'):
+        (tmp_path / "finetune-mse-resnet18.json").write_text(text)
+        assert all(run.seconds is None for run in results.with_seconds(runs, tmp_path))
 
 
 def test_metrics_hold_mean_spread_and_minimum(runs: list[Run]) -> None:

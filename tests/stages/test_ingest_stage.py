@@ -40,7 +40,7 @@ def test_a_data_set_without_a_usable_face_is_refused_and_its_rejects_are_written
     assert not files.MANIFEST.exists()
 
 
-def test_a_failed_run_leaves_no_older_manifest_to_go_on_with(
+def test_a_mistyped_root_keeps_what_an_earlier_run_wrote_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -48,10 +48,13 @@ def test_a_failed_run_leaves_no_older_manifest_to_go_on_with(
     Path("vectors.json").write_text(json.dumps(vectors))
     summary = ingest.run(settings("vec2uage_json", Path("vectors.json")), 1)
     assert summary["targets"] == "12 to 13"
-    with pytest.raises(UserError, match=r"gone does not exist"):
+    written = (files.MANIFEST, files.READY_VECTORS, files.INGEST_REJECTS)
+    before = [path.read_bytes() for path in written]
+    with pytest.raises(
+        UserError, match=r"gone does not exist: .*; data/manifest.parquet stay as an earlier run wrote"
+    ):
         ingest.run(settings("csv", Path("gone")), 1)
-    assert not files.MANIFEST.exists()
-    assert not files.READY_VECTORS.exists()
+    assert [path.read_bytes() for path in written] == before
 
 
 def test_whoever_mends_a_table_is_told_that_dvc_would_bring_the_old_one_back(

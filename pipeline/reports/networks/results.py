@@ -1,6 +1,5 @@
 """What the stage finetune left, read and checked once."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.metrics import age_bins
 from pipeline.reports.groups import MOST
-from pipeline.reports.results import columns, read_frame
+from pipeline.reports.results import columns, numbers_of, read_frame, read_log
 from pipeline.reports.settings import Settings
-from pipeline.tables import SUBJECT, first_line, producer_of, read_table
+from pipeline.tables import SUBJECT, producer_of, read_table
 
 TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
 MEASURED = ("epochs", "best_epoch", "val_loss", "mae", "val_mae", "test_mae", "test_rmse", "test_within")
@@ -183,11 +182,5 @@ def with_seconds(runs: Sequence[Run], logs: Path) -> list[Run]:
 
 def read_seconds(run: Run, logs: Path) -> NDArray[np.float64] | None:
     """Seconds of training for each network of a run, or None if no log tells."""
-    path = logs / f"finetune-{run.name}-{run.backbone}.json"
-    if not path.exists():
-        return None
-    try:
-        seconds = np.asarray(json.loads(path.read_text(encoding="utf-8"))["member_seconds"], dtype=np.float64)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no training log: {first_line(error)}; delete it or train again") from None
-    return seconds if seconds.shape == (len(run.scores),) else None
+    log = read_log(logs / f"finetune-{run.name}-{run.backbone}.json")
+    return numbers_of(log.get("member_seconds"), len(run.scores))

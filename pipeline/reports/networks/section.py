@@ -14,6 +14,7 @@ from pipeline.reports.networks.measures import best_run
 from pipeline.reports.networks.results import Run
 from pipeline.reports.networks.tables import all_tables, extremes
 from pipeline.reports.page import Picture, Section
+from pipeline.reports.png import names_as_they_are
 from pipeline.reports.settings import Settings
 from pipeline.reports.table import Table
 
@@ -50,6 +51,7 @@ def section(
     return [Section("Whole networks", INTRO, tuple(blocks))]
 
 
+@names_as_they_are
 def gallery(chosen: pd.DataFrame, pictures: Mapping[str, NDArray[np.uint8]]) -> Picture:
     """The faces of the best and worst predictions, with truth and prediction below."""
     shown = chosen[chosen["face_id"].isin(list(pictures))]

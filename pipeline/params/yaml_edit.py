@@ -1,0 +1,356 @@
+"""Changing values in YAML text: everything else, comments above all, stays as it is, byte for byte.
+
+Each changed value is written over the old one in the text. What comes out is read again, and given back only
+if it says exactly what was wanted.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.params.yaml_text import Document, Node, NotYamlError, parsed
+
+ROUNDS = 40
+"""How often the text is read again: added keys and what aliases shared follow one after the other."""
+STEP = 2
+"""Columns by which a block is indented."""
+COMMENT = re.compile(r"(?:^|(?<=\s))#[^\r\n]*", re.MULTILINE)
+REST_OF_LINE = re.compile(r"[ \t]*(#[^\r\n]*)?(?=[\r\n]|$)")
+YAML_1_1 = re.compile(r"y|n|yes|no|on|off|[-+.\d][\d_.]*", re.IGNORECASE)
+"""Text that other programs, which read YAML 1.1, take for something else."""
+ANCHOR = re.compile(r"&[^\s,\[\]{}]+\s*")
+
+Path = tuple[str, ...]
+
+
+class Edit(NamedTuple):
+    """New text in the place of `text[start:end]`."""
+
+    start: int
+    end: int
+    text: str
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal in type too.
+
+    Examples
+    --------
+    >>> same({"a": [1]}, {"a": [1]}), same(1, 1.0), same(1, True)
+    (True, False, False)
+    """
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def rewritten(text: str, wanted: dict[str, Any], styles: Sequence[Document] = ()) -> str:
+    r"""The text with other values, its comments kept.
+
+    Parameters
+    ----------
+    text
+        YAML of a mapping.
+    wanted
+        What the new text is to say.
+    styles
+        Documents that new values came from, in order: they are written as there, in lines or in brackets.
+
+    Raises
+    ------
+    NotYamlError
+        The text is written in a way that cannot be changed.
+
+    Examples
+    --------
+    >>> rewritten("a: # why\n  - 1\n  - 2\nb: {c: 1} # and\n", {"a": [3], "b": {"c": 1, "d": "x"}})
+    'a: [3] # why\nb: {c: 1, d: x} # and\n'
+    """
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    body = text.removeprefix(mark)
+    try:
+        return mark + _Writer(wanted, styles).write(body)
+    except NotYamlError:  # an anchor may have gone that was still in use
+        return mark + _Writer(wanted, styles).write(_without_aliases(body))
+
+
+class _Writer:
+    """What is wanted, and how its parts are written."""
+
+    def __init__(self, wanted: dict[str, Any], styles: Sequence[Document]) -> None:
+        self.wanted = wanted
+        self.styles = [one for one in styles if one.node is not None]
+        self.text = ""
+
+    def write(self, text: str) -> str:
+        """Edit until the text says what is wanted."""
+        for _ in range(ROUNDS):
+            document = parsed(text)
+            if same(document.values, self.wanted):
+                return text
+            if document.node is None:
+                return self.lines("", "", self.wanted, ())
+            self.text = text
+            edits = self.mapping(document.node, document.values, self.wanted, ())
+            if not edits:
+                break
+            for edit in sorted(edits, reverse=True):
+                text = text[: edit.start] + edit.text + text[edit.end :]
+        raise NotYamlError("it is written in a way that cannot be changed without harm: change it by hand")
+
+    def mapping(self, node: Node, now: Any, wanted: Any, path: Path) -> list[Edit] | None:
+        """The edits within a mapping; None where it has to be written anew."""
+        if node.kind != "map" or not node.items or not (isinstance(now, dict) and isinstance(wanted, dict)):
+            return None
+        if not now.keys() <= wanted.keys():
+            return None
+        places = {key.text: (key, value) for key, value in node.pairs}
+        edits: list[Edit] = []
+        for name, value in wanted.items():
+            if name in now and name in places and not same(now[name], value):
+                edits += self.entry(node, *places[name], now[name], value, (*path, name))
+        if edits:
+            return edits
+        return [
+            self.added(node, name, value, (*path, name))
+            for name, value in wanted.items()
+            if name not in places and not (name in now and same(now[name], value))
+        ][:1]
+
+    def entry(self, parent: Node, key: Node, node: Node, now: Any, wanted: Any, path: Path) -> list[Edit]:
+        """The edits that give a key another value."""
+        inner = self.mapping(node, now, wanted, path)
+        if inner is None:
+            inner = self.listing(node, now, wanted, path)
+        return [self.replaced(parent, key, node, wanted, path)] if inner is None else inner
+
+    def listing(self, node: Node, now: Any, wanted: Any, path: Path) -> list[Edit] | None:
+        """The edits within a list of the same length; None where it has to be written anew."""
+        if node.kind != "list" or not (isinstance(now, list) and isinstance(wanted, list)):
+            return None
+        if len(now) != len(wanted) or len(now) != len(node.items):
+            return None
+        edits: list[Edit] = []
+        for item, old, new in zip(node.items, now, wanted, strict=True):
+            if same(old, new):
+                continue
+            inner = self.mapping(item, old, new, (*path, "-"))
+            if inner is None:
+                if (
+                    isinstance(new, dict | list)
+                    or item.kind not in ("scalar", "alias")
+                    or item.style in ("|", ">")
+                ):
+                    return None
+                gap = " " if item.start == item.end else ""
+                inner = [Edit(self.inside(item), item.end, gap + _flow(new))]
+            edits += inner
+        return edits
+
+    def replaced(self, parent: Node, key: Node, node: Node, wanted: Any, path: Path) -> Edit:
+        """A key's value written anew; comments among the old one's lines go to its key."""
+        text, last = self.text, node.end
+        between = text[key.end : node.start]
+        colon = key.end + between.find(":") + 1 if ":" in between else None
+        one_line = self.bracketed(wanted, path)
+        if colon is None:  # a key alone, as in {a}
+            return Edit(key.end, last, f": {one_line}")
+        if parent.flow:
+            said = [f"{comment}\n " for comment in self.comments(node.start, last, node)]
+            gap = " " if node.start == node.end else ""
+            return Edit(self.inside(node), last, gap + " ".join([one_line, *said]))
+        block = self.blocked(wanted, path)
+        if block is None and not re.search(r"[\r\n]", text[colon:last]):
+            gap = " " if node.start == node.end else ""
+            return Edit(self.inside(node), last, gap + one_line)
+        rest = REST_OF_LINE.match(text, last)
+        end = rest.end() if rest else last
+        comments = self.comments(colon, end, node)
+        anchor = "" if node.anchor is None else f" &{node.anchor}"
+        head = f"{anchor} {one_line}" if block is None else anchor
+        head = " ".join([head, *comments])
+        if block is None:
+            return Edit(colon, end, head)
+        indent = self.column(key) + STEP
+        return Edit(colon, end, head + self.newline + self.newline.join(_indented(block, indent)))
+
+    def added(self, node: Node, name: str, value: Any, path: Path) -> Edit:
+        """A key that a mapping lacks, after its last one."""
+        last = node.items[-1].end
+        if node.flow:
+            return Edit(last, last, f", {_scalar(name)}: {self.bracketed(value, path)}")
+        rest = REST_OF_LINE.match(self.text, last)
+        last = rest.end() if rest else last
+        indent = " " * self.column(node.items[0])
+        return Edit(last, last, self.newline + self.lines(indent, name, value, path))
+
+    def lines(self, indent: str, name: str, value: Any, path: Path) -> str:
+        """A key and its value, as lines."""
+        if not path:
+            return "".join(self.lines("", key, inner, (key,)) + "\n" for key, inner in value.items())
+        block = self.blocked(value, path)
+        if block is None:
+            return f"{indent}{_scalar(name)}: {self.bracketed(value, path)}"
+        inner = _indented(block, len(indent) + STEP)
+        return self.newline.join([f"{indent}{_scalar(name)}:", *inner])
+
+    def source(self, wanted: Any, path: Path) -> Node | None:
+        """The place in a document of `styles` that a value was taken from."""
+        for document in reversed(self.styles):
+            node, values = document.node, document.values
+            for name in path:
+                found = {key.text: value for key, value in node.pairs} if node and node.kind == "map" else {}
+                node = found.get(name)
+                values = values.get(name) if isinstance(values, dict) else None
+            if node is not None and same(values, wanted):
+                return node.target if node.kind == "alias" else node
+        return None
+
+    def bracketed(self, wanted: Any, path: Path) -> str:
+        """A value on one line, its numbers written as in its source."""
+        source = self.source(wanted, path)
+        return _flow(wanted) if source is None else _node_in_brackets(source)
+
+    def blocked(self, wanted: Any, path: Path) -> list[str] | None:
+        """A value as lines, where its source has lines too."""
+        source = self.source(wanted, path)
+        if source is None or source.kind not in ("map", "list") or source.flow or not source.items:
+            return None
+        return _node_in_lines(source)
+
+    def inside(self, node: Node) -> int:
+        """Where a value begins, behind its anchor."""
+        found = ANCHOR.match(self.text, node.start) if node.anchor is not None else None
+        return node.start if found is None else min(found.end(), node.end)
+
+    def comments(self, start: int, end: int, node: Node) -> list[str]:
+        """The comments in a part of the text that holds one value."""
+        part = list(self.text[start:end])
+        for leaf in _leaves(node):
+            first = leaf.start
+            if leaf.style in ("|", ">"):  # its first line may have a comment
+                first += len(self.text[leaf.start : leaf.end].split("\n")[0])
+            for place in range(max(first, start), min(leaf.end, end)):
+                part[place - start] = part[place - start] if part[place - start] in "\r\n" else "x"
+        return [found.group().rstrip() for found in COMMENT.finditer("".join(part))]
+
+    def column(self, key: Node) -> int:
+        """How far a key stands from the beginning of its line."""
+        return key.start - 1 - max(self.text.rfind("\n", 0, key.start), self.text.rfind("\r", 0, key.start))
+
+    @property
+    def newline(self) -> str:
+        """How lines of the text end."""
+        return "\r\n" if "\r\n" in self.text else "\n"
+
+
+def _leaves(node: Node) -> Iterator[Node]:
+    if node.kind in ("scalar", "alias"):
+        yield node
+    for item in node.items:
+        yield from _leaves(item)
+
+
+def _indented(lines: list[str], columns: int) -> list[str]:
+    return [" " * columns + line for line in lines]
+
+
+def _without_aliases(text: str) -> str:
+    """The text with what each alias stands for in its place."""
+    document = parsed(text)
+    if document.node is None:
+        return text
+    aliases = [leaf for leaf in _leaves(document.node) if leaf.kind == "alias"]
+    for leaf in sorted(aliases, key=lambda one: one.start, reverse=True):
+        text = text[: leaf.start] + _node_in_brackets(leaf) + text[leaf.end :]
+    return text
+
+
+def _scalar(value: Any) -> str:
+    """A scalar as YAML that every reader takes for the same value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        found = repr(value)
+        return found.replace("e", ".0e") if "e" in found and "." not in found else found
+    if not isinstance(value, str):
+        return str(value)
+    if re.fullmatch(r"[\w./\\+-]([\w./\\+ -]*[\w./\\+-])?", value, re.ASCII):
+        try:
+            if not YAML_1_1.fullmatch(value) and same(
+                YAML(typ="safe", pure=True).load(f"[{value}]"), [value]
+            ):
+                return value
+        except (YAMLError, ValueError):
+            pass
+    return f'"{"".join(map(_escaped, value))}"'
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
+def _flow(value: Any) -> str:
+    """A value on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_scalar(key)}: {_flow(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return _scalar(value)
+
+
+def _node_scalar(node: Node) -> str:
+    """A scalar as it stood in its source, if that is one word or number."""
+    if node.style is None:
+        return node.text if re.fullmatch(r"[\w.+-]+", node.text, re.ASCII) else _plain_text(node.text)
+    return _scalar(node.text)
+
+
+def _plain_text(text: str) -> str:
+    """A plain scalar of several words: text, unless it is nothing."""
+    return "null" if text in ("", "~") else _scalar(text)
+
+
+def _node_in_brackets(node: Node) -> str:
+    """A node on one line."""
+    if node.kind == "alias" and node.target is not None:
+        return _node_in_brackets(node.target)
+    if node.kind == "map":
+        return f"{{{', '.join(f'{_node_scalar(key)}: {_node_in_brackets(one)}' for key, one in node.pairs)}}}"
+    if node.kind == "list":
+        return f"[{', '.join(map(_node_in_brackets, node.items))}]"
+    return _node_scalar(node)
+
+
+def _node_in_lines(node: Node) -> list[str]:
+    """A node as lines, what stands in brackets left there."""
+    if node.kind == "alias" and node.target is not None:
+        return _node_in_lines(node.target)
+    if node.flow or not node.items:
+        return [_node_in_brackets(node)]
+    lines = []
+    if node.kind == "list":
+        for item in node.items:
+            first, *rest = _node_in_lines(item)
+            lines += [f"- {first}", *_indented(rest, STEP)]
+        return lines
+    for key, value in node.pairs:
+        inner = _node_in_lines(value)
+        name = f"{_node_scalar(key)}:"
+        stands = value.target if value.kind == "alias" else value
+        if stands is not None and stands.items and not stands.flow:
+            lines += [name, *_indented(inner, STEP)]
+        else:
+            lines.append(f"{name} {inner[0]}")
+    return lines
