@@ -184,7 +184,7 @@ def resealed(folder: Path) -> None:
     try:
         text = path.read_text() if path.is_file() and path.stat().st_size < 10**7 else ""
         listed = json.loads(text)["files"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return
     for name in PARTS:
         sound = (folder / name).is_file() and (folder / name).stat().st_size < 10**7
