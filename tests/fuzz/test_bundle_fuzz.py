@@ -188,7 +188,13 @@ def resealed(folder: Path) -> None:
         return
     for name in PARTS:
         sound = (folder / name).is_file() and (folder / name).stat().st_size < 10**7
-        if sound and isinstance(listed, dict) and isinstance(listed.get(name), str) and listed[name]:
+        if (
+            sound
+            and not (folder / name).is_symlink()
+            and isinstance(listed, dict)
+            and isinstance(listed.get(name), str)
+            and listed[name]
+        ):
             text = text.replace(listed[name], sha256(folder / name))
     path.write_text(text)
 
