@@ -104,22 +104,40 @@ def open_inside(root: str, path: str, *, empty: bool = False) -> io.BufferedRead
     if os.path.commonpath([root, resolved]) != root:
         raise Unusable("outside_root", "a symlink leads out of the root")
     try:
-        # The type is asked before opening (opening a device may act on it) and again after (it may have
-        # been exchanged); non-blocking, because a pipe without a writer would never open.
-        if not stat.S_ISREG(os.stat(resolved).st_mode):  # noqa: PTH116
-            raise Unusable("not_a_file", "a folder, pipe, socket or device, not a file")
-        file = open(  # noqa: SIM115 - the caller closes it
-            resolved, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
-        )
+        file = open_regular(resolved)
     except OSError as error:
         raise Unusable(*why_unreadable(full, error)) from error
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        file.close()
-        raise Unusable("not_a_file", "a folder, pipe, socket or device, not a file")
-    if status.st_size == 0 and not empty:
+    if os.fstat(file.fileno()).st_size == 0 and not empty:
         file.close()
         raise Unusable("empty_file", "the file has no bytes")
+    return file
+
+
+def open_regular(resolved: str) -> io.BufferedReader:
+    """Open a file for reading that is a file, and no pipe, device or folder, without waiting for it.
+
+    Parameters
+    ----------
+    resolved
+        Its place with its symlinks resolved (`os.path.realpath`).
+
+    Raises
+    ------
+    Unusable
+        `not_a_file`.
+    OSError
+        It cannot be opened.
+    """
+    # The type is asked before opening (opening a device may act on it) and again after (it may have
+    # been exchanged); non-blocking, because a pipe without a writer would never open.
+    if not stat.S_ISREG(os.stat(resolved).st_mode):  # noqa: PTH116
+        raise Unusable("not_a_file", "a folder, pipe, socket or device, not a file")
+    file = open(  # noqa: SIM115 - the caller closes it
+        resolved, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    )
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Unusable("not_a_file", "a folder, pipe, socket or device, not a file")
     return file
 
 

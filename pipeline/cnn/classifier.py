@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import Field
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -19,10 +19,11 @@ from pipeline import losses
 from pipeline.cnn.arrays import Pictures, as_tensor
 from pipeline.errors import UserError
 from pipeline.losses.classification import ClassificationLoss
-from pipeline.opening import utf8_name
+from pipeline.readback import Described, check_network_settings, described_as, read_arrays_of
 from pipeline.tables import atomic_file, first_line
 
 KEY = "vec2age_classifier"
+Whole = Annotated[int, Field(gt=0, le=4096)]
 BATCH = 256
 DATA_SETTINGS = ("classes", "features", "counts")
 """Settings of losses that nobody writes down, because the data or the network tells them."""
@@ -65,6 +66,7 @@ class Design:
             settings.setdefault("img_size", self.size[0])
         if self.architecture not in timm.list_models():
             raise UserError(f"timm has no architecture {self.architecture!r}: see timm.list_models()")
+        check_network_settings(self.architecture, settings)
         network: Any = timm.create_model(
             self.architecture, pretrained=False, in_chans=self.size[2], num_classes=0, **settings
         )
@@ -167,25 +169,42 @@ class Classifier:
         UserError
             If the file is missing, damaged, or not one of these.
         """
-        if not path.is_file():
-            raise UserError(f"{path} does not exist: train a classifier first")
+        again = "train the classifier again (vec2age classify)"
+        arrays, text = read_arrays_of(path, KEY, types=("F32", "F64", "I64"), again=again)
+        told = described_as(Told, text, path, again)
+        design = Design(**dict(told.design))
         try:
-            with utf8_name(path) as name, safe_open(name, "pt") as file:
-                text = (file.metadata() or {}).get(KEY)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged: {first_line(error)}") from error
-        if text is None:
-            raise UserError(f"{path} is a safetensors file, but not of a vec2age classifier")
-        described = json.loads(text)
-        raw = described["design"]
-        for name in ("classes", "size", "counts"):
-            raw[name] = tuple(raw[name])
-        design = Design(**raw)
-        with torch.random.fork_rng():  # its first weights are thrown away
-            network, loss = design.build()
-        for part, module in (("network", network), ("loss", loss)):
-            prefix = f"{part}."
-            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            module.load_state_dict(own)
-        return cls(design, network.eval(), loss.eval(), described["scale"], described["meta"])
+            with torch.random.fork_rng():  # its first weights are thrown away
+                network, loss = design.build()
+            for part, module in (("network", network), ("loss", loss)):
+                prefix = f"{part}."
+                own = {
+                    name.removeprefix(prefix): torch.from_numpy(array)
+                    for name, array in arrays.items()
+                    if name.startswith(prefix)
+                }
+                module.load_state_dict(own)
+        # what timm and torch raise for settings and weights that do not fit
+        except (UserError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{path} is not what training writes ({first_line(error)}): {again}") from error
+        return cls(design, network.eval(), loss.eval(), told.scale, told.meta)
+
+
+class Drawn(Described):
+    """A `Design`, as a file describes it."""
+
+    architecture: str
+    settings: dict[str, Any]
+    loss: str
+    loss_settings: dict[str, Any]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    size: tuple[Whole, Whole, Whole]
+    counts: tuple[int, ...]
+
+
+class Told(Described):
+    """What a classifier's file says beside its arrays."""
+
+    design: Drawn
+    scale: Annotated[float, Field(gt=0)]
+    meta: dict[str, Any]

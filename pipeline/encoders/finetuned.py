@@ -2,13 +2,12 @@
 
 import copy
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor, nn
 
 from pipeline.encoders.base import Precision, View, fingerprint
@@ -16,12 +15,15 @@ from pipeline.encoders.looks import VERSION, Look
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder
 from pipeline.encoders.trunks import Trunk, build_trunk
-from pipeline.encoders.weights import load_into, verified_sha256
+from pipeline.encoders.weights import check_fits, load_into, verified_sha256
 from pipeline.errors import UserError
-from pipeline.opening import utf8_name
+from pipeline.readback import plain_json, read_arrays_of
 from pipeline.tables import first_line
 
 METADATA_KEY = "vec2age"
+TYPES = ("F32", "I64", "U8")
+"""Of weights, of counters of batches, and of the faces that a network has seen."""
+AGAIN = "name a network of models/cnn, as the stage finetune writes them"
 ID_BYTES = 8
 """How much of a face_id's hash is kept of every face that a network has seen: enough to tell them apart."""
 
@@ -41,7 +43,10 @@ class Trained:
 
     def trunk(self) -> Trunk:
         """The network up to its pooled features, with its weights, ready for inference."""
-        trunk = build_trunk(self.described["backbone"], **self.described["backbone_settings"])
+        name, settings = self.described["backbone"], self.described["backbone_settings"]
+        with torch.device("meta"):  # settings may ask for a network that no memory holds
+            check_fits(build_trunk(name, **settings), self.part("trunk"), self.path)
+        trunk = build_trunk(name, **settings)
         load_into(trunk, self.part("trunk"), self.path)
         return trunk.eval()
 
@@ -88,15 +93,18 @@ def read_trained(path: Path, sha256: str | None = None) -> Trained:
         When it is missing, damaged, has another hash, or was not written by the stage finetune.
     """
     verified_sha256(path, sha256)
+    arrays, text = read_arrays_of(path, METADATA_KEY, types=TYPES, again=AGAIN)
     try:
-        with utf8_name(path) as name, safe_open(name, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a readable file of weights: {first_line(error)}") from error
-    if METADATA_KEY not in metadata:
-        raise UserError(f"{path} was not written by the stage finetune: name one of models/cnn")
-    return Trained(path, json.loads(metadata[METADATA_KEY]), tensors)
+        described = plain_json(text)
+        Look(**described["look"])
+        known = type(described["width"]) is int and isinstance(described["backbone"], str)
+        if not known or not isinstance(described["backbone_settings"], dict):
+            raise ValueError("its network is not described")
+    except (ValueError, TypeError, KeyError, UserError) as error:
+        raise UserError(
+            f"{path} is not what the stage finetune writes ({first_line(error)}): {AGAIN}"
+        ) from None
+    return Trained(path, described, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 class Maps(nn.Module):

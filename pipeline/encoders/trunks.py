@@ -19,6 +19,7 @@ from pipeline.encoders.dlib_resnet import DlibResNet
 from pipeline.encoders.dlib_weights import SIZE as DLIB_SIZE
 from pipeline.encoders.facenet import TRUNK
 from pipeline.errors import UserError
+from pipeline.readback import check_network_settings
 from pipeline.tables import first_line
 
 IMAGENET_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
@@ -72,6 +73,7 @@ class TimmTrunk(Normalised):
     """Any convolutional network of timm, with what its classifier would get as features."""
 
     def __init__(self, name: str, **settings: Any) -> None:
+        check_network_settings(name, settings)
         network: Any = timm.create_model(IMAGENET_NAMES.get(name, name), num_classes=0, **settings)
         described = network.pretrained_cfg
         mean, scale = ([255 * value for value in described[key]] for key in ("mean", "std"))

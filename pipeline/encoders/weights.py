@@ -2,18 +2,18 @@
 
 import functools
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.installed import dlib_model, package_file
+from pipeline.opening import Unusable, open_regular
 from pipeline.tables import UNREADABLE, first_line
 
 if TYPE_CHECKING:
     import torch
-
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -117,17 +117,16 @@ def sha256_of(path: Path) -> str:
     try:
         status = path.stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
+    except Unusable as error:
+        raise UserError(f"the weights file {path} cannot be read: it is {error}") from None
     except OSError as error:
         raise UserError(f"the weights file {path} cannot be read: {first_line(error)}") from error
 
 
 @functools.cache
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+    with open_regular(os.path.realpath(path)) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verified_sha256(path: Path, expected: str | None) -> str:
@@ -161,6 +160,12 @@ def load_into(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", path
     Batch normalisation's counters of training batches may be absent, as they are from old files: nothing
     depends on them.
     """
+    check_fits(network, state, path)
+    network.load_state_dict(state, assign=True)
+
+
+def check_fits(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> None:
+    """Refuse weights of other names or shapes than a network's, which may be one without memory (meta)."""
     import torch
 
     wanted = network.state_dict()
@@ -176,4 +181,3 @@ def load_into(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", path
             )
     if extra := sorted(set(state) - set(wanted)):
         raise UserError(f"{path} has the unknown weights {extra[0]!r}: it belongs to another network")
-    network.load_state_dict(state, assign=True)

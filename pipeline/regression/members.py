@@ -3,17 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import Field
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from pipeline import losses
 from pipeline.errors import UserError
-from pipeline.opening import utf8_name
+from pipeline.readback import Described, described_as, read_arrays_of
 from pipeline.regression.data import Standardisation, checked_vectors
 from pipeline.regression.mlp import MLP, Layout
 from pipeline.regression.stack import SeedStack
@@ -99,49 +100,67 @@ class Members:
             file.write(to_bytes(tensors, metadata))
 
     @classmethod
-    def load(cls, path: Path) -> "Members":
-        """Read what `save` wrote.
+    def load(cls, path: Path, again: str = "train again (dvc repro)") -> "Members":
+        """Read what `save` wrote; `again` is what messages advise.
 
         Raises
         ------
         UserError
-            If the file is missing, damaged, or not one of these.
+            If the file is missing, damaged, not one of these, or its models would give no numbers.
         """
-        if not path.is_file():
-            raise UserError(f"{path} does not exist: train first (dvc repro)")
+        arrays, text = read_arrays_of(path, KEY, again=again)
+        told = described_as(Told, text, path, again)
         try:
-            with utf8_name(path) as name, safe_open(name, "pt") as file:
-                metadata = (file.metadata() or {}).get(KEY)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged: {first_line(error)}") from error
-        if metadata is None:
-            raise UserError(f"{path} is a safetensors file, but not of vec2age members")
-        try:
-            return cls.restored(tensors, json.loads(metadata))
-        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-            raise UserError(
-                f"{path} is not what training writes ({type(error).__name__}: {first_line(error)}): "
-                "train again"
-            ) from error
+            return cls.restored({name: torch.from_numpy(array) for name, array in arrays.items()}, told)
+        # what a loss raises where outputs are not those it knows
+        except (UserError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{path} is not what training writes ({first_line(error)}): {again}") from error
 
     @classmethod
-    def restored(cls, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> "Members":
+    def restored(cls, tensors: dict[str, Tensor], told: "Told") -> "Members":
         """What `save` took apart; raises Python's or torch's own errors where it does not fit."""
         depth = sum(name.endswith(".weight") for name in tensors)
         weights = [tensors[f"layers.{k}.weight"] for k in range(depth)]
+        if not weights or any(weight.ndim != 3 for weight in weights):
+            raise ValueError("its layers are not weights of (models, inputs, outputs)")
         layout = Layout((weights[0].shape[1], *(weight.shape[2] for weight in weights)))
-        seeds = tuple(described["seeds"])
-        rows = torch.zeros(len(seeds), layout.row)
+        wanted: dict[str, tuple[int, ...]] = {
+            f"layers.{k}.{name}": shape
+            for k, (before, after) in enumerate(pairwise(layout.widths))
+            for name, shape in (
+                ("weight", (len(told.seeds), before, after)),
+                ("bias", (len(told.seeds), after)),
+            )
+        }
+        if any(name.startswith("standardisation.") for name in tensors):
+            wanted |= dict.fromkeys(("standardisation.mean", "standardisation.scale"), (layout.widths[0],))
+        if stray := sorted(set(wanted) ^ set(tensors)):
+            raise ValueError(f"{stray[0][:80]!r} is {'missing' if stray[0] in wanted else 'unknown'}")
+        for name, shape in wanted.items():
+            if tensors[name].shape != shape:  # copying would repeat a smaller one
+                raise ValueError(f"{name} is {tuple(tensors[name].shape)}, not {shape}")
+        rows = torch.zeros(len(told.seeds), layout.row)
         for k, (weight, bias) in enumerate(layout.unpack(rows)):
-            for target, name in ((weight, "weight"), (bias.squeeze(1), "bias")):
-                found = tensors[f"layers.{k}.{name}"]
-                if found.shape != target.shape:  # copying would repeat a smaller one
-                    raise ValueError(f"layers.{k}.{name} is {tuple(found.shape)}, not {tuple(target.shape)}")
-                target.copy_(found)
-        learnt = (
-            Standardisation(tensors["standardisation.mean"], tensors["standardisation.scale"])
-            if "standardisation.mean" in tensors
-            else None
-        )
-        return cls(layout, rows, seeds, described["loss"], dict(described["loss_settings"]), learnt)
+            weight.copy_(tensors[f"layers.{k}.weight"])
+            bias.squeeze(1).copy_(tensors[f"layers.{k}.bias"])
+        learnt = None
+        if "standardisation.mean" in wanted:
+            learnt = Standardisation(tensors["standardisation.mean"], tensors["standardisation.scale"])
+            if not (learnt.scale > 0).all():
+                raise ValueError("standardisation.scale holds a number that is not above 0")
+        labels = told.loss_settings.get("labels")
+        if isinstance(labels, int) and labels > layout.widths[-1] + 1:
+            raise ValueError(f"{labels} labels for {layout.widths[-1]} outputs")
+        members = cls(layout, rows, told.seeds, told.loss, told.loss_settings, learnt)
+        probe = members.predict(torch.zeros(1, layout.widths[0]))
+        if probe.shape != (len(members), 1) or not probe.isfinite().all():
+            raise ValueError(f"the loss {told.loss!r} makes no number of its outputs")
+        return members
+
+
+class Told(Described):
+    """What a file of members says beside its arrays."""
+
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    loss: str
+    loss_settings: dict[str, Any]

@@ -1,11 +1,14 @@
 """Where a study keeps its trials: an embedded SQLite file, or a database server that machines share."""
 
 import contextlib
+import functools
+import inspect
 import os
 import platform
 import time
 import uuid
 import warnings
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import optuna
 import psutil
 import sqlalchemy
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -25,11 +29,50 @@ from pipeline.tables import first_line
 HEARTBEAT, GRACE = 15, 60
 """Seconds between two signs of life of a trial's worker, and after how many without one it is given away."""
 TRIES = 4
+FAILURES = (
+    *(StorageInternalError, SQLAlchemyError, RuntimeError, OSError, ValueError, LookupError, TypeError),
+    *(AttributeError, AssertionError, ArithmeticError),
+)
+"""What SQLAlchemy, its drivers and Optuna raise over a database that is damaged, locked or another's."""
 LOCKED = 60
 """Seconds that a worker waits for others that write into the same SQLite file."""
 
 
-def open_storage(url: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> RDBStorage:
+@contextlib.contextmanager
+def answering(address: URL) -> Iterator[None]:
+    """Say in one sentence what a study's database did, whatever is damaged in it.
+
+    Optuna believes what it reads: other numbers, texts and states than its own end in exceptions of every
+    kind, from SQLAlchemy's to a KeyError. Only what is read or written there may stand in the block.
+
+    Raises
+    ------
+    UserError
+        With the database, never with its password, and what to do.
+    """
+    shown = masked(address.render_as_string(hide_password=True))  # a password may stand behind the ? as well
+    try:
+        yield
+    except ImportError:
+        raise UserError(
+            f"{shown} needs a Python package for this kind of database: for PostgreSQL, "
+            "pip install psycopg2-binary"
+        ) from None
+    except (UserError, UpdateFinishedTrialError, DuplicatedStudyError):
+        raise
+    except FAILURES as error:
+        cause = error.__cause__ or error
+        said = first_line(getattr(cause, "orig", None) or cause)[:200]
+        if password := address.password:
+            said = said.replace(password, "***")
+        raise UserError(
+            f"{shown} cannot be used as a study's storage ({type(cause).__name__}: {said}): run the same "
+            "command again, no finished trial is lost; if it is damaged or another program's, move it away "
+            "to begin anew, or name another with --storage"
+        ) from None
+
+
+def open_storage(url: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> "StudyStorage":
     """Open a study's database, and make its tables where there are none.
 
     Parameters
@@ -52,26 +95,17 @@ def open_storage(url: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> RD
             "--storage is not the address of a database: write sqlite:///file.db or "
             "postgresql://user:password@host/name"
         ) from None
-    shown = masked(address.render_as_string(hide_password=True))  # a password may stand behind the ? as well
-    sqlite = address.get_backend_name() == "sqlite"
-    if sqlite:
-        prepare_file(address)
-    try:
+    with answering(address):
+        sqlite = address.get_backend_name() == "sqlite"
+        if sqlite:
+            prepare_file(address)
         storage = connected(address, heartbeat, grace)
-    except ImportError:
-        raise UserError(
-            f"{shown} needs a Python package for this kind of database: for PostgreSQL, "
-            "pip install psycopg2-binary"
-        ) from None
-    except (SQLAlchemyError, RuntimeError) as error:
-        cause = getattr(error, "orig", None) or error
-        raise UserError(f"{shown} cannot be used as a study's storage: {first_line(cause)}") from None
     if sqlite:
         take_turns(storage.engine)
     return storage
 
 
-def connected(address: URL, heartbeat: int, grace: int) -> RDBStorage:
+def connected(address: URL, heartbeat: int, grace: int) -> "StudyStorage":
     """Connect, and make the tables; tried again where another worker makes them at the same time."""
     settings: dict[str, Any] = {"pool_pre_ping": True}
     if address.get_backend_name() == "sqlite":
@@ -85,11 +119,36 @@ def connected(address: URL, heartbeat: int, grace: int) -> RDBStorage:
     return storage_of(address, settings, heartbeat, grace)
 
 
-def storage_of(address: URL, settings: dict[str, Any], heartbeat: int, grace: int) -> RDBStorage:
+class StudyStorage(RDBStorage):
+    """Optuna's storage, all of whose methods answer or end in a sentence: see `answering`."""
+
+    def __init__(self, address: URL, url: str, **settings: Any) -> None:
+        self.address = address
+        super().__init__(url, **settings)
+
+
+def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a storage, in `answering`; what Optuna's own callers wait for passes."""
+
+    @functools.wraps(method)
+    def call(self: StudyStorage, *given: Any, **named: Any) -> Any:
+        with answering(self.address):
+            return method(self, *given, **named)
+
+    return call
+
+
+for _name in [name for name in vars(RDBStorage) if not name.startswith("__")]:
+    if inspect.isfunction(vars(RDBStorage)[_name]):
+        setattr(StudyStorage, _name, guarded(vars(RDBStorage)[_name]))
+
+
+def storage_of(address: URL, settings: dict[str, Any], heartbeat: int, grace: int) -> StudyStorage:
     """Optuna's storage; that its heartbeat is an experiment is known."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RDBStorage(
+        return StudyStorage(
+            address,
             address.render_as_string(hide_password=False),
             engine_kwargs=settings,
             heartbeat_interval=heartbeat,
@@ -101,7 +160,10 @@ def prepare_file(address: URL) -> None:
     """Make the folder of an SQLite file."""
     if not address.database or address.database == ":memory:":
         raise UserError("--storage names no file: a study must outlive its process, write sqlite:///file.db")
-    folder = Path(address.database).parent
+    path = Path(address.database)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} of --storage is no file: write sqlite:///file.db, of a file or of none yet")
+    folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -142,12 +204,13 @@ def this_worker() -> str:
 
 def worker_is_gone(worker: str) -> bool:
     """Whether a worker of this machine has ended; of another machine's the heartbeat must tell."""
-    machine, number, began = worker.split("|")
+    machine, _, rest = worker.partition("|")
     if machine != this_machine():
         return False
+    number, _, began = rest.partition("|")
     try:
         process = psutil.Process(int(number))
         ended = process.status() == psutil.STATUS_ZOMBIE
         return ended or abs(process.create_time() - float(began)) > 1
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError, OverflowError):  # a name that no worker has is nobody's
         return True

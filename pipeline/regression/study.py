@@ -9,24 +9,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from pipeline import losses
-from pipeline.errors import UserError
 from pipeline.progress import bar
 from pipeline.regression.material import Material
-from pipeline.regression.sampling import BySlot
+from pipeline.regression.sampling import SLOT, BySlot
 from pipeline.regression.space import Space
-from pipeline.regression.study_queue import Queue
+from pipeline.regression.storage import StudyStorage
+from pipeline.regression.study_queue import END, EPOCHS, MEMBERS, NOTED, Queue
 from pipeline.regression.trials import Verdict, train_candidates
 from pipeline.sources import source_of
-from pipeline.tables import first_line
 
-END, MEMBERS, EPOCHS = "end", "members", "epochs"
 TRAINING = (
     "losses/base",
     "losses/classification",
@@ -144,7 +140,7 @@ class Outcome:
 def run_study(
     material: Material,
     plan: Plan,
-    storage: RDBStorage,
+    storage: StudyStorage,
     *,
     workers: int | None = None,
 ) -> Outcome:
@@ -167,46 +163,83 @@ def run_study(
         The storage fails, or a trial's values cannot be trained with.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return finish(material, plan, storage, workers)
-    except (StorageInternalError, SQLAlchemyError) as error:
-        raise UserError(
-            f"the study's storage {storage.engine.url!r} no longer answers "
-            f"({first_line(error.__cause__ or error)}): no finished "
-            "trial is lost, run the same command again to go on"
-        ) from error
-
-
-def finish(material: Material, plan: Plan, storage: RDBStorage, workers: int | None) -> Outcome:
-    """See `run_study`."""
     study = optuna.create_study(
         storage=storage,
         study_name=plan.name(material),
         sampler=BySlot(plan.seed, plan.sampler),
-        pruner=plan.pruner(),
+        pruner=NopPruner(),  # see `Judge`
         load_if_exists=True,
     )
-    queue = Queue(study, storage, plan.slots(), plan.space.distributions())
+    queue = Queue(study, storage, plan.slots(), plan.space.distributions(), plan.group)
     trained = 0
     with bar() as progress:
         shown = progress.add_task("trials", total=len(queue.slots))
         while True:
-            queue.refill()
+            queue.fail_abandoned()
             progress.update(shown, completed=len(queue.finished()))
-            group = queue.take(plan.group)
+            group = queue.take()
             if group:
                 with queue.holding(group):
-                    trained += work_on(group, material, plan, study, workers)
+                    trained += work_on(group, material, plan, queue, workers)
             elif len(finished := queue.finished()) == len(queue.slots):
                 return Outcome(study, finished, trained)
             else:
                 time.sleep(WAIT)
 
 
-def work_on(
-    group: Sequence[Trial], material: Material, plan: Plan, study: optuna.Study, workers: int | None
-) -> int:
+class Judge:
+    """Optuna's pruner, asked about one trial by itself: only trials of earlier groups are compared with it.
+
+    Which others of its group have ended at some moment depends on how the work was shared and interrupted;
+    so would their fate.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    name
+        Of the study; Hyperband deals its brackets by it.
+    earlier
+        Trials by slot.
+    trial
+        The one that is judged.
+    """
+
+    def __init__(self, plan: Plan, name: str, earlier: Sequence[FrozenTrial], trial: Trial) -> None:
+        slot = trial.user_attrs[SLOT]
+        self.study = optuna.create_study(study_name=name, pruner=plan.pruner())
+        known = {
+            one.user_attrs[SLOT]: one for one in earlier if one.user_attrs[SLOT] < slot - slot % plan.group
+        }
+        for number in range(slot):
+            one = known.get(number)
+            self.study.add_trial(
+                create_trial(state=TrialState.FAIL)  # it holds the place, so that numbers are slots
+                if one is None
+                else create_trial(
+                    state=one.state,
+                    value=one.value,
+                    intermediate_values=one.intermediate_values,
+                    system_attrs=one.user_attrs.get(NOTED, {}),
+                )
+            )
+        self.trial = self.study.ask()
+
+    def ends(self, value: float, epoch: int) -> bool:
+        """Whether a trial that has reached this value is to be pruned."""
+        self.trial.report(value, epoch)
+        return self.trial.should_prune()
+
+    def noted(self) -> dict[str, Any]:
+        """What the pruner noted of the trial."""
+        return dict(self.study.get_trials(deepcopy=False)[-1].system_attrs)
+
+
+def work_on(group: Sequence[Trial], material: Material, plan: Plan, queue: Queue, workers: int | None) -> int:
     """Train a group of trials and tell the study; returns their number."""
+    earlier = queue.finished()
+    judged = [] if plan.pruning == "none" else group
+    judges = [Judge(plan, queue.study.study_name, earlier, trial) for trial in judged]
 
     def judge(number: int, epoch: int, value: float) -> bool:
         if plan.pruning == "none" or epoch % plan.every:
@@ -215,20 +248,21 @@ def work_on(
             group[number].report(value, epoch)
         except UpdateFinishedTrialError:
             return True  # it was given to another worker meanwhile
-        return group[number].should_prune()
+        return judges[number].ends(value, epoch)
 
     candidates = [plan.space.candidate(trial.params) for trial in group]
     verdicts = train_candidates(material, candidates, plan.seeds, judge=judge, workers=workers)
-    for trial, verdict in zip(group, verdicts, strict=True):
-        tell(study, trial, verdict)
+    for number, (trial, verdict) in enumerate(zip(group, verdicts, strict=True)):
+        tell(queue.study, trial, verdict, judges[number].noted() if judges else {})
     return len(group)
 
 
-def tell(study: optuna.Study, trial: Trial, verdict: Verdict) -> None:
+def tell(study: optuna.Study, trial: Trial, verdict: Verdict, noted: dict[str, Any] | None = None) -> None:
     """Tell how a trial ended. If it was given to another worker meanwhile, it is the other's."""
     with contextlib.suppress(UpdateFinishedTrialError):
         trial.set_user_attr(END, verdict.end)
         trial.set_user_attr(EPOCHS, list(verdict.epochs))
+        trial.set_user_attr(NOTED, noted or {})
         if verdict.value is None:
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         else:

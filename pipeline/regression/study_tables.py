@@ -19,7 +19,8 @@ from pipeline.regression.recipe import Recipe
 from pipeline.regression.runs import train_run
 from pipeline.regression.sampling import SLOT
 from pipeline.regression.space import WHOLE, Candidate, Space
-from pipeline.regression.study import END, EPOCHS, MEMBERS, Outcome
+from pipeline.regression.study import Outcome
+from pipeline.regression.study_queue import END, EPOCHS, MEMBERS
 
 ORIGIN = "study"
 REACHED = pa.schema([("trial", pa.int64()), ("epoch", pa.int64()), ("value", pa.float64())])

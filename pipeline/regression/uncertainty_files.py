@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, model_validator
 from safetensors.numpy import save as to_bytes
 
 from pipeline.errors import UserError
-from pipeline.opening import utf8_name
-from pipeline.regression.uncertainty_conformal import Calibration
+from pipeline.readback import AGAIN, Described, described_as, read_arrays_of
+from pipeline.regression.uncertainty_conformal import ALL, Calibration
 from pipeline.regression.uncertainty_said import Difficulty, Predicted
 from pipeline.regression.uncertainty_shapes import Normal, Scored, Shape, Shifted
 from pipeline.tables import atomic_file, first_line, rows_of, vector_type
@@ -49,28 +50,6 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], described: Mapp
         file.write(to_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata))
 
 
-def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `write_arrays` wrote; nothing in the file is executed.
-
-    Raises
-    ------
-    UserError
-        If it is missing, damaged, or not one of these.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)")
-    try:
-        with utf8_name(path) as name, safe_open(name, "numpy") as file:
-            metadata = (file.metadata() or {}).get(KEY)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged: {first_line(error)}") from error
-    if metadata is None:
-        raise UserError(f"{path} is a safetensors file, but not one of vec2age's")
-    described: dict[str, Any] = json.loads(metadata)
-    return arrays, described
-
-
 def save_calibrations(calibrations: Sequence[Calibration], path: Path) -> None:
     """Write calibrations into one file."""
     arrays: Arrays = {}
@@ -87,25 +66,71 @@ def save_calibrations(calibrations: Sequence[Calibration], path: Path) -> None:
     write_arrays(path, arrays, {"calibrations": described})
 
 
-def load_calibrations(path: Path) -> list[Calibration]:
-    """Read what `save_calibrations` wrote; errors as for `read_arrays`."""
-    arrays, described = read_arrays(path)
+class Group(Described):
+    """One group's shape, as a file of calibrations describes it."""
+
+    name: str
+    faces: Annotated[int, Field(gt=0)]
+    shape: str
+    fields: tuple[str, ...]
+
+
+class One(Described):
+    """One calibration, as a file describes it."""
+
+    method: str
+    kind: Literal["raw", "split", "local", "cqr"]
+    levels: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    groups: tuple[Group, ...]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "One":
+        names = [group.name for group in self.groups]
+        if ALL not in names or len(set(names)) < len(names):
+            raise ValueError(f"the groups are {', '.join(names)[:80] or 'none'}: each once, {ALL} among them")
+        if any(low >= high for low, high in pairwise(self.levels)):
+            raise ValueError("the levels are not in ascending order")
+        return self
+
+
+class Told(Described):
+    """What a file of calibrations says beside its arrays."""
+
+    calibrations: Annotated[tuple[One, ...], Field(min_length=1)]
+
+
+def load_calibrations(path: Path, again: str = AGAIN) -> list[Calibration]:
+    """Read what `save_calibrations` wrote; `again` is what messages advise.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, not one of these, or a number in it is none that calibrating gives.
+    """
+    arrays, text = read_arrays_of(path, KEY, types=("F64",), again=again)
+    told = described_as(Told, text, path, again)
     found = []
     try:
-        for number, one in enumerate(described["calibrations"]):
-            levels = tuple(one["levels"])
-            shapes = {
-                group["name"]: unpacked(
-                    group["shape"],
-                    {field: arrays[f"{number}.{place}.{field}"] for field in group["fields"]},
-                    levels,
-                )
-                for place, group in enumerate(one["groups"])
-            }
-            faces = {group["name"]: group["faces"] for group in one["groups"]}
-            found.append(Calibration(one["method"], one["kind"], levels, shapes, faces))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no calibration that can be read: {first_line(error)}") from error
+        for number, one in enumerate(told.calibrations):
+            shapes = {}
+            for place, group in enumerate(one.groups):
+                fields = {field: arrays.pop(f"{number}.{place}.{field}") for field in group.fields}
+                shapes[group.name] = unpacked(group.shape, fields, one.levels)
+                shape = shapes[group.name]
+                if isinstance(shape, Scored) and shape.scores.size != group.faces:
+                    raise ValueError(f"{shape.scores.size} scores for {group.faces} faces")
+            faces = {group.name: group.faces for group in one.groups}
+            found.append(Calibration(one.method, one.kind, one.levels, shapes, faces))
+        if arrays:
+            raise ValueError(f"{min(arrays)[:80]!r} is unknown")
+    except KeyError as error:
+        raise UserError(
+            f"{path} holds no calibration that can be read: {error} is missing: {again}"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} holds no calibration that can be read: {first_line(error)}: {again}"
+        ) from None
     return found
 
 
@@ -124,20 +149,40 @@ def packed(shape: Shape) -> tuple[str, Arrays]:
     raise TypeError(f"no way to keep {type(shape).__name__}")
 
 
+FIELDS: dict[str, tuple[str, ...]] = {
+    "normal": ("noise",),
+    "scored": ("scores",),
+    "weighted": ("floor", "heights", "knots", "scores", "weights"),
+    "shifted": ("margins", "shifts"),
+}
+"""What each shape is kept as."""
+
+
 def unpacked(name: str, fields: Arrays, levels: tuple[float, ...]) -> Shape:
-    """A shape from its name and arrays."""
+    """A shape from its name and arrays; `ValueError` where no calibration has such."""
+    if name not in FIELDS or tuple(sorted(fields)) != FIELDS[name]:
+        raise ValueError(f"no shape {name[:80]!r} with {', '.join(sorted(fields))[:80]}")
+    sizes = {field: array.size for field, array in fields.items()}
+    if name == "weighted":
+        sizes |= {"floor": 1, "weights": 3, "heights": sizes["knots"]}
+    sizes |= {"normal": {"noise": 1}, "shifted": {"margins": len(levels)}}.get(name, {})
+    for field, array in fields.items():
+        if array.shape != (sizes[field],):
+            raise ValueError(f"{field} has the shape {array.shape}, not {(sizes[field],)}")
+        if field in ("scores", "knots") and (np.diff(array) < 0).any():
+            raise ValueError(f"{field} are not in ascending order")
+        if field in ("noise", "floor", "weights", "heights") and array.min() < 0:
+            raise ValueError(f"{field} holds {array.min():g}, which is below 0")
     if name == "normal":
         return Normal(float(fields["noise"][0]))
-    if name == "scored":
-        return Scored(fields["scores"])
-    if name == "weighted":
-        difficulty = Difficulty(
-            fields["knots"], fields["heights"], fields["weights"], float(fields["floor"][0])
-        )
-        return Scored(fields["scores"], difficulty)
     if name == "shifted":
         return Shifted(levels, fields["margins"], fields["shifts"])
-    raise KeyError(f"unknown shape {name!r}")
+    if name == "scored":
+        return Scored(fields["scores"])
+    floor = float(fields["floor"][0])
+    if not floor > 0:
+        raise ValueError(f"floor is {floor:g}, which is not above 0")
+    return Scored(fields["scores"], Difficulty(fields["knots"], fields["heights"], fields["weights"], floor))
 
 
 def calibration_table(calibrations: Iterable[Calibration]) -> pa.Table:

@@ -4,14 +4,13 @@ Nothing in it is ever executed: there is no pickle. Every file's sha256 stands i
 sha256 is the model's id, so that a table of predictions names the very bytes it was made with.
 """
 
+import contextlib
 import hashlib
-import json
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +19,22 @@ from pipeline.encoders import Encoder
 from pipeline.encoders.base import combine
 from pipeline.errors import UserError
 from pipeline.faces.extract import Face, Settings
-from pipeline.faces.quality import Thresholds
+from pipeline.opening import Unusable, open_inside
+from pipeline.readback import described_as, plain_json, read_arrays_of, read_small
 from pipeline.regression.members import Members
 from pipeline.regression.uncertainty import Method
 from pipeline.regression.uncertainty_conformal import PREDICTION, Calibration, bands_of
-from pipeline.regression.uncertainty_files import (
-    load_calibrations,
-    read_arrays,
-)
+from pipeline.regression.uncertainty_files import KEY, load_calibrations
+from pipeline.serving.description import CALIBRATION, FORMAT, MODEL, REFERENCE, Description, Known
 from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.reference import Reference
-from pipeline.tables import sha256
+from pipeline.tables import first_line
 
-FORMAT = 1
 DESCRIPTION = "bundle.json"
-MODEL, CALIBRATION, REFERENCE = "model.safetensors", "calibration.safetensors", "reference.safetensors"
-NEEDED = (MODEL, CALIBRATION, REFERENCE)
 ID_DIGITS = 16
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+LARGEST = 2 * 2**30
+"""Bytes that a bundle's files may have together: 1,000 models of the paper's size have 1.7 GB."""
+AGAIN = "export the model again"
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Bundle:
     """
 
     id: str
-    described: Mapping[str, Any]
+    described: Description
     method: Method
     calibration: Calibration
     reference: Reference
@@ -68,26 +65,22 @@ class Bundle:
     @property
     def level(self) -> float:
         """The level of the interval that is shown unless another is asked for."""
-        return float(self.described["level"])
+        return self.described.level
 
     @property
     def threshold(self) -> float | None:
         """The age that is asked about: 'under 18?'."""
-        value = self.described["threshold"]
-        return None if value is None else float(value)
+        return self.described.threshold
 
     @property
     def unit(self) -> str:
         """Of the target."""
-        return str(self.described["target"]["unit"])
+        return self.described.target.unit
 
     @cached_property
     def crop(self) -> Settings:
         """How faces are found and cut out: as they were for training."""
-        given = dict(self.described["crop"])
-        given["detectors"] = tuple(given["detectors"])
-        given["thresholds"] = Thresholds.of(given["thresholds"])
-        return Settings(**given)
+        return self.described.crop.settings()
 
     @cached_property
     def encoders(self) -> list[Encoder]:
@@ -98,9 +91,9 @@ class Bundle:
         UserError
             One of them would give other vectors here, or the model knows no encoder.
         """
-        encoder = self.described["encoder"]
-        files = {name: self.folder / name for name in self.described["files"]}
-        return matching_encoders(EncoderSettings.of(encoder, files), encoder["fingerprints"])
+        encoder = self.described.encoder
+        files = {name: self.folder / name for name in self.described.files}
+        return matching_encoders(EncoderSettings.of(encoder.model_dump(), files), encoder.fingerprints)
 
     def encode(self, faces: list[Face]) -> NDArray[np.float32]:
         """The vectors (N, D) of cut-out faces, as the stage embed makes them; (0, D) for none."""
@@ -112,13 +105,13 @@ class Bundle:
         arrays: dict[str, list[NDArray[np.float32]]] = {}
         for encoder in self.encoders:
             arrays.setdefault(encoder.name, []).append(encoder.encode(images, landmarks))
-        return combine(arrays, self.described["encoder"]["combine"])
+        return combine(arrays, self.described.encoder.combine)
 
     def groups(self, prediction: NDArray[np.float64]) -> NDArray[np.str_] | None:
         """The groups that were calibrated by themselves, where a prediction tells them; else None."""
-        known = self.described["groups"]
-        if known["by"] == PREDICTION:
-            return bands_of(prediction, known["bands"])
+        known = self.described.groups
+        if known.by == PREDICTION:
+            return bands_of(prediction, known.bands)
         # Of one group there is nothing to choose from; of several the widest interval is taken.
         return None
 
@@ -138,7 +131,7 @@ class Bundle:
 
 
 def load(folder: Path, *, pictures: bool = True) -> Bundle:
-    """Load a bundle, and believe nothing in it that was not written with it.
+    """Load a bundle, and believe nothing in it, whoever made its hashes fit.
 
     Parameters
     ----------
@@ -151,68 +144,128 @@ def load(folder: Path, *, pictures: bool = True) -> Bundle:
     Raises
     ------
     UserError
-        A file is missing, changed or of another format, or an encoder's fingerprint differs.
+        A file is missing, changed or of another format, a number in it is none that training gives, parts do
+        not fit each other, or an encoder's fingerprint differs.
     """
     path = folder / DESCRIPTION
-    try:
-        data = path.read_bytes()
-        described = json.loads(data)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} is no model bundle: name a folder that vec2age export wrote") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): export the model again") from None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        found = described.get("format") if isinstance(described, dict) else None
-        raise UserError(f"{path} has the format {found!r}, this program reads {FORMAT}: export it again")
-    check_files(folder, described)
-    try:
-        bundle = _assembled(folder, described, hashlib.sha256(data).hexdigest()[:ID_DIGITS])
-        if pictures:
-            check_width(bundle)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
-        raise UserError(f"{path} lacks or garbles {error}: export the model again") from error
+    if not os.path.lexists(path):
+        raise UserError(f"{folder} is no model bundle: name a folder that vec2age export wrote")
+    data = read_small(path, again=AGAIN)
+    described = description_in(data, path)
+    # absolute: weights are read with the first picture, when the program may be in another folder
+    inside = folder.absolute()
+    check_files(folder, described.files)
+    bundle = Bundle(
+        id=hashlib.sha256(data).hexdigest()[:ID_DIGITS],
+        described=described,
+        method=Method(
+            described.method,
+            Members.load(inside / MODEL, AGAIN),
+            described.distribution,
+            described.probabilities,
+        ),
+        calibration=only_one(inside / CALIBRATION),
+        reference=reference_in(inside / REFERENCE),
+        folder=inside,
+    )
+    check_parts(bundle)
+    _ = bundle.crop  # whatever is out of its range shows now
+    if pictures:
+        check_width(bundle)
     return bundle
+
+
+def description_in(data: bytes, path: Path) -> Description:
+    """bundle.json, checked; another format is said before anything else of it is asked."""
+    with contextlib.suppress(ValueError):
+        tree = plain_json(data)
+        found = tree.get("format") if isinstance(tree, dict) else None
+        if type(found) is not int or found != FORMAT:
+            shown = repr(found)[:40]
+            raise UserError(f"{path} has the format {shown}, this program reads {FORMAT}: {AGAIN}")
+    return described_as(Description, data, path, AGAIN)
+
+
+def only_one(path: Path) -> Calibration:
+    """The calibration of a bundle, which has one."""
+    found = load_calibrations(path, AGAIN)
+    if len(found) > 1:
+        raise UserError(f"{path} holds {len(found)} calibrations, not one: {AGAIN}")
+    return found[0]
+
+
+def reference_in(path: Path) -> Reference:
+    """What the training faces were like."""
+    arrays, text = read_arrays_of(path, KEY, again=AGAIN)
+    known = described_as(Known, text, path, AGAIN)
+    if set(arrays) != {"vectors"} or arrays["vectors"].ndim != 2:
+        raise UserError(f"{path} does not hold one table of vectors alone: {AGAIN}")
+    return Reference(arrays["vectors"], known.limit, known.lowest, known.highest, known.quality)
+
+
+def check_parts(bundle: Bundle) -> None:
+    """Refuse a bundle whose parts are each in order, and not of one model.
+
+    Raises
+    ------
+    UserError
+        With the part.
+    """
+    described, calibration, members = bundle.described, bundle.calibration, bundle.method.members
+    width, own = members.layout.widths[0], bundle.reference.vectors.shape[1]
+    if own != width:
+        raise UserError(f"{bundle.folder / REFERENCE} is {own} wide, the model takes {width}: {AGAIN}")
+    if (calibration.method, calibration.kind) != (described.method, described.kind):
+        raise UserError(
+            f"{bundle.folder / CALIBRATION} is of {calibration.method[:40]} {calibration.kind}, the model "
+            f"is {described.method} {described.kind}: {AGAIN}"
+        )
+    bundle.place_of(None)
+    try:
+        said = bundle.method(np.zeros((1, width), dtype=np.float32))
+        ends = calibration.bounds(said, bundle.groups(said.mean))
+        chance = calibration.cdf(said, bundle.threshold or 0.0)
+    # what shapes raise where a method says no quantiles, or another number of them
+    except (UserError, ValueError, LookupError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{bundle.folder}: its calibration does not fit its model ({first_line(error)}): {AGAIN}"
+        ) from error
+    if not np.isfinite([*ends, chance[:, None].repeat(ends[0].shape[1], 1)]).all():
+        raise UserError(f"{bundle.folder}: its calibration gives no finite numbers: {AGAIN}")
 
 
 def check_width(bundle: Bundle) -> None:
     """Refuse a bundle whose encoders, built now, do not give vectors as wide as its model takes."""
     none: dict[str, list[NDArray[np.float32]]] = {}
-    for encoder in bundle.encoders:
+    try:
+        encoders = bundle.encoders
+    # what encoders raise for settings of theirs of another type
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        path = bundle.folder / DESCRIPTION
+        raise UserError(f"{path}: no encoder can be built so ({first_line(error)}): {AGAIN}") from error
+    for encoder in encoders:
         none.setdefault(encoder.name, []).append(np.empty((0, encoder.dim), dtype=np.float32))
-    given = combine(none, bundle.described["encoder"]["combine"]).shape[1]  # refuses an unknown way, too
+    given = combine(none, bundle.described.encoder.combine).shape[1]
     own = bundle.method.members.layout.widths[0]
     if given != own:
         raise UserError(f"{bundle.folder}: its encoders give {given} numbers, its model takes {own}")
 
 
-def check_files(folder: Path, described: Mapping[str, Any]) -> None:
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
     """Refuse a bundle with a file missing or changed; files that it does not list are never opened."""
-    listed = described.get("files")
-    if not isinstance(listed, dict) or not set(NEEDED) <= set(listed):
-        raise UserError(f"{folder / DESCRIPTION} does not list {', '.join(NEEDED)}: export the model again")
-    for name, expected in listed.items():
-        if not NAME.fullmatch(name):
-            raise UserError(f"{folder / DESCRIPTION} lists the file {name!r}, which is no plain name")
+    inside, left = os.path.realpath(folder), LARGEST
+    for name, expected in files.items():
         path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing: export the model again")
-        if sha256(path) != expected:
-            raise UserError(f"{path} is not the file that was exported: its sha256 differs; export it again")
-
-
-def _assembled(folder: Path, described: Mapping[str, Any], identity: str) -> Bundle:
-    (calibration,) = load_calibrations(folder / CALIBRATION)
-    arrays, about = read_arrays(folder / REFERENCE)
-    quality = {name: (float(low), float(high)) for name, (low, high) in about["quality"].items()}
-    reference = Reference(arrays["vectors"], about["limit"], about["lowest"], about["highest"], quality)
-    method = Method(
-        described["method"],
-        Members.load(folder / MODEL),
-        described["distribution"],
-        tuple(described["probabilities"]),
-    )
-    # absolute: weights are read with the first picture, when the program may be in another folder
-    bundle = Bundle(identity, described, method, calibration, reference, folder.absolute())
-    bundle.place_of(None)
-    _ = bundle.crop, bundle.unit, bundle.threshold  # whatever is garbled shows now
-    return bundle
+        try:
+            with open_inside(inside, name, empty=True) as file:
+                left -= os.fstat(file.fileno()).st_size
+                if left < 0:
+                    raise UserError(f"{path} makes the bundle larger than {LARGEST:,} bytes: {AGAIN}")
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except Unusable as error:
+            problem = "missing" if error.reason == "missing_file" else str(error)
+            raise UserError(f"{path} is {problem}: {AGAIN}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror or error}): {AGAIN}") from None
+        if found != expected:
+            raise UserError(f"{path} is not the file that was exported: its sha256 differs; {AGAIN}")

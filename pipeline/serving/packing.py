@@ -11,7 +11,8 @@ from pipeline.errors import UserError
 from pipeline.regression.members import Members
 from pipeline.regression.uncertainty_conformal import Calibration
 from pipeline.regression.uncertainty_files import save_calibrations, write_arrays
-from pipeline.serving.bundle import CALIBRATION, DESCRIPTION, FORMAT, ID_DIGITS, MODEL, REFERENCE
+from pipeline.serving.bundle import DESCRIPTION, ID_DIGITS
+from pipeline.serving.description import CALIBRATION, FORMAT, MODEL, REFERENCE
 from pipeline.serving.reference import Reference
 from pipeline.tables import atomic_file, sha256
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.errors import UserError
 from pipeline.faces.quality import failures
 from pipeline.faces.shards import MEASURES
 from pipeline.serving.bundle import Bundle
@@ -100,7 +101,13 @@ def rows(
 
 
 def judge(bundle: Bundle, vectors: NDArray[np.float32], level: float | None = None) -> list[dict[str, Any]]:
-    """What the model says of vectors (N, D): the number columns of N rows."""
+    """What the model says of vectors (N, D): the number columns of N rows.
+
+    Raises
+    ------
+    UserError
+        A number is not finite, as weights that are large beyond reason give.
+    """
     if not len(vectors):
         return []
     place = bundle.place_of(level)
@@ -114,6 +121,10 @@ def judge(bundle: Bundle, vectors: NDArray[np.float32], level: float | None = No
         "spread": said.spread,
         "distance": nearest(vectors, bundle.reference.vectors),
     }
+    if not all(np.isfinite(column).all() for column in columns.values()):
+        raise UserError(
+            f"{bundle.folder} gives predictions that are no finite numbers: train and export anew"
+        )
     numbers = [
         # a number that rounds to nothing has no sign
         dict(zip(columns, (round(float(value), DIGITS) + 0.0 for value in row), strict=True))

@@ -239,7 +239,7 @@ def test_files_that_hold_no_classifier_are_refused(tmp_path):
     with pytest.raises(UserError, match="is damaged"):
         Classifier.load(path)
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match="not of a vec2age classifier"):
+    with pytest.raises(UserError, match="not what belongs here: train the classifier again"):
         Classifier.load(path)
 
 

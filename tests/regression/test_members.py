@@ -72,15 +72,21 @@ def test_a_missing_damaged_or_foreign_file_is_refused_by_name(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="not of vec2age members"):
+    with pytest.raises(UserError, match="not what belongs here: train again"):
         Members.load(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(
-    ("metadata", "left_out"),
-    [("{}", ""), ("not json", ""), ("[]", ""), (None, "layers.0.bias"), (None, "layers.1.weight")],
+    ("metadata", "left_out", "sentence"),
+    [
+        ("{}", "", ": 'seeds' is missing"),
+        ("not json", "", r" cannot be read as JSON \("),
+        ("[]", "", ": input should be an object"),
+        (None, "layers.0.bias", r" is not what training writes \('layers.0.bias' is missing"),
+        (None, "layers.1.weight", r" is not what training writes \("),
+    ],
 )
-def test_a_crafted_file_is_refused_by_name(tmp_path, metadata, left_out):
+def test_a_crafted_file_is_refused_by_name(tmp_path, metadata, left_out, sentence):
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -91,9 +97,7 @@ def test_a_crafted_file_is_refused_by_name(tmp_path, metadata, left_out):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     tensors.pop(left_out, None)
     save_file(tensors, path, described if metadata is None else {"vec2age": metadata})
-    with pytest.raises(
-        UserError, match=r"crafted\.safetensors is not what training writes \(.*: train again"
-    ):
+    with pytest.raises(UserError, match=rf"crafted\.safetensors{sentence}.*: train again"):
         Members.load(path)
 
 

@@ -22,6 +22,7 @@ from pipeline.regression import study_tables as tables
 from pipeline.regression.space import Space
 from pipeline.regression.storage import open_storage, this_worker, worker_is_gone
 from pipeline.regression.trials import train_candidates
+from pipeline.tables import write_table
 
 # loaded under its own name, so that other processes can import it
 spec = importlib.util.spec_from_file_location("study_worker", Path(__file__).with_name("study_worker.py"))
@@ -277,6 +278,38 @@ def test_killed_five_times_no_finished_trial_is_lost_and_none_counts_twice(url: 
     assert values(outcome) == values(undisturbed), f"seed {seed}"
 
 
+@pytest.mark.parametrize(
+    ("pruning", "sampler"), [("median", "tpe"), ("hyperband", "random")], ids=["median", "hyperband"]
+)
+def test_a_study_that_was_killed_has_the_tables_of_one_that_was_not(
+    tmp_path: Path, pruning: str, sampler: str
+) -> None:
+    # as before: a finished trial, and one of the same group in hand, that would now be judged by it
+    wanted = plan(
+        trials=14, group=3, sampler=sampler, epochs=9, pruning=pruning, warmup=1, every=1,
+        dimensions={"lr": {"low": 1e-6, "high": 3e-2, "log": True}, "dropout": {"low": 0.0, "high": 0.3}},
+    )  # fmt: skip
+    url = f"sqlite:///{tmp_path}/killed.db"
+    for finished, epoch in ((1, 0), (0, 2), (2, 0), (4, 1)):
+        killed_in_the_middle(url, wanted, finished, epoch)
+    outcomes = [work(url, wanted), work(f"sqlite:///{tmp_path}/whole.db", wanted)]
+    killed, whole = (tables.trial_table(outcome, wanted.space) for outcome in outcomes)
+    assert killed.equals(whole)
+    assert tables.reached_table(outcomes[0]).equals(tables.reached_table(outcomes[1]))
+    assert 0 < whole["end"].to_pylist().count("pruned") < 14
+    for name, table in (("a", killed), ("b", whole)):
+        write_table(table, tmp_path / name, "test")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_slot_queued_when_a_worker_was_killed_waits_for_those_before_it(url: str) -> None:
+    wanted = plan(trials=4, group=4)
+    study = optuna.create_study(storage=(storage := open_storage(url)), study_name=wanted.name(material()))
+    study.enqueue_trial({}, user_attrs={"slot": 2})
+    queue = study_module.Queue(study, storage, wanted.slots(), wanted.space.distributions(), 4)
+    assert [trial.user_attrs["slot"] for trial in queue.take()] == [0, 1, 2, 3]
+
+
 def test_an_interrupted_worker_gives_its_trials_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -317,14 +350,12 @@ def test_a_trial_that_was_given_away_is_not_told_by_the_worker_that_comes_back(u
     storage = open_storage(url)
     study = optuna.create_study(storage=storage, study_name=wanted.name(material()))
     queue = study_module.Queue(study, storage, wanted.slots(), wanted.space.distributions())
-    queue.refill()
-    (mine,) = queue.take(1)
+    (mine,) = queue.take()
     queue.fail(mine.number)
-    queue.refill()
     late = train_candidates(material(), [wanted.space.candidate(mine.params)], [1, 2])[0]
     study_module.tell(study, mine, late)
     assert queue.finished() == ()
-    (again,) = queue.take(1)
+    (again,) = queue.take()
     study_module.tell(study, again, late)
     assert [trial.number for trial in queue.finished()] == [again.number]
 
@@ -336,8 +367,7 @@ def test_a_slot_queued_twice_is_worked_on_once(url: str) -> None:
     queue = study_module.Queue(study, storage, wanted.slots(), wanted.space.distributions())
     for _ in range(2):
         study.enqueue_trial({}, user_attrs={"slot": 0})
-    queue.refill()
-    assert [trial.number for trial in queue.take(4)] == [0]
+    assert [trial.number for trial in queue.take()] == [0]
 
 
 def share(url: str, trials_wanted: int) -> None:

@@ -25,7 +25,6 @@ from pipeline.regression.uncertainty_conformal import (
 from pipeline.regression.uncertainty_files import (
     load_calibrations,
     prediction_tables,
-    read_arrays,
     said_of,
     save_calibrations,
 )
@@ -326,7 +325,7 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path) -> None:
         load_calibrations(path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="is damaged"):
-        read_arrays(path)
+        load_calibrations(path)
 
 
 def test_what_methods_say_comes_back_from_its_tables_in_any_order() -> None:

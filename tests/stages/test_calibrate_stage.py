@@ -394,7 +394,7 @@ def test_export_packs_what_was_calibrated_and_the_bundle_says_the_same_of_a_face
     table = pd.read_csv(files.TABLES / "uncertainty.csv")
     claimed = table.loc[table["title"] == "ensemble, locally weighted conformal", "coverage_90"].iloc[0]
     assert np.mean(held) == pytest.approx(claimed, abs=0.011), "what was measured is what is served"
-    about = found.described
+    about = found.described.model_dump()
     assert about["data"]["faces"] == {"train": 200, "validation": 100, "test": 100}
     assert set(about["data"]["sha256"]) >= {"embeddings/faces.parquet"}
     assert (about["level"], about["threshold"], about["encoder"]["fingerprints"]) == (0.9, 18, [])
@@ -686,7 +686,7 @@ def test_a_bundle_names_the_data_that_its_vectors_were_made_from(copy: Path) -> 
     evaluate.run(settings(), 1)
     exporting.export(settings(), Path("bundle"), onnx=False)
     own = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.FACES, files.AUGMENTED)}
-    assert load(Path("bundle"), pictures=False).described["data"]["sha256"] == made | own
+    assert load(Path("bundle"), pictures=False).described.data.sha256 == made | own
     later = read_table(files.SPLITS).slice(1)
     write_table(later, files.SPLITS, "vec2age split", producer_of(files.SPLITS)["settings"])
     with pytest.raises(
