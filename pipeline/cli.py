@@ -10,8 +10,11 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli_explain import app as explain_app
-from pipeline.cli_paths import Destination, Model, Output, Overlay, Pictures
+from pipeline.cli_paths import Destination, Force, Model, Output, Overlay, Pictures
 from pipeline.errors import UserError, sentence_of
+from pipeline.opening import escaped
+from pipeline.places import alone
+from pipeline.showing import complain, say
 
 INTERRUPTED = 130
 STAGES = {
@@ -140,8 +143,11 @@ def use(
     """
     from pipeline.profiles import use as merge_profile
 
-    changes = merge_profile(profile, assign or [])
-    typer.echo("\n".join(changes) if changes else "params.yaml already says so; nothing changed")
+    with alone(
+        Path(".params.yaml.lock"), "another vec2age use is changing params.yaml: run the same command again"
+    ):
+        changes = merge_profile(profile, assign or [])
+    say("\n".join(changes) if changes else "params.yaml already says so; nothing changed")
 
 
 @app.command(rich_help_panel="The model in use")
@@ -153,7 +159,7 @@ def export(
 
     Example: [bold]vec2age export bundle[/bold]
     """
-    from pipeline.params import load
+    from pipeline.stages.apart import load
     from pipeline.stages.exporting import export as write_bundle
     from pipeline.stages.running import print_counts
 
@@ -170,6 +176,7 @@ def predict(
     ] = None,
     overlay: Overlay = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one picture may take.")] = 60.0,
+    force: Force = False,
     workers: Workers = None,
 ) -> None:
     """Say of every face in pictures how old it looks, how sure that is, and what makes it doubtful.
@@ -179,11 +186,20 @@ def predict(
     Example: [bold]vec2age predict photographs --model bundle --output ages.csv[/bold]
     """
     from pipeline.serving.bundle import load
-    from pipeline.serving.run import predict_files
+    from pipeline.serving.run import check_beside, predict_files
     from pipeline.stages.running import print_counts
 
+    if not force:
+        check_beside(paths, output)
     counts = predict_files(
-        paths, load(model), output, level=level, overlay=overlay, workers=workers, timeout=timeout
+        paths,
+        load(model),
+        output,
+        level=level,
+        overlay=overlay,
+        workers=workers,
+        timeout=timeout,
+        force=force,
     )
     print_counts("predict", {**counts, "written": str(output)})
 
@@ -218,17 +234,19 @@ def folds(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder that folds.csv goes to.")] = Path(
         "reports"
     ),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a folds.csv that folds did not write.")
+    ] = False,
 ) -> None:
     """Join the runs of several folds: mean errors, and their spread over folds and over seeds.
 
     Example: [bold]vec2age folds ../folds/0 ../folds/1 ../folds/2[/bold]
     """
     from pipeline.reports import folds as joining
-    from pipeline.reports.table import write
 
     table = joining.join(folders)
-    write([table], output)
-    typer.echo(joining.as_text(table))
+    joining.write(table, folders, output, force=force)
+    say(joining.as_text(table))
 
 
 app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
@@ -237,7 +255,7 @@ app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
 def print_version(wanted: bool) -> None:
     """Print the version and stop."""
     if wanted:
-        typer.echo(f"vec2age {__version__}")
+        say(f"vec2age {__version__}")
         raise typer.Exit
 
 
@@ -253,20 +271,30 @@ def options(
 def main() -> None:
     """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
     show, warnings.showwarning = warnings.showwarning, warn
+    sys.argv = [sys.argv[0], *map(option_shown, sys.argv[1:])]
     try:
         app()
     except UserError as error:
-        typer.echo(f"vec2age: {error}", err=True)
+        complain(error)
         sys.exit(2)
     except OSError as error:
-        typer.echo(f"vec2age: {sentence_of(error)}", err=True)
+        complain(sentence_of(error))
         sys.exit(2)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it
-            typer.echo("vec2age: interrupted; run the same command again to go on", err=True)
+            complain("interrupted; run the same command again to go on")
         raise
     finally:
         warnings.showwarning = show
+
+
+def option_shown(word: str) -> str:
+    """A word of the command line; if it is an option, its name as it can be shown, for it may be refused.
+
+    A file whose name begins with a dash is one, where a shell puts names in place of `*`.
+    """
+    name, equals, value = word.partition("=")
+    return escaped(name) + equals + value if name.startswith("-") else word
 
 
 def warn(
@@ -279,6 +307,6 @@ def warn(
 ) -> None:
     """Show a warning of ours as a sentence, and any other as Python does."""
     if category.__module__.partition(".")[0] == __package__:
-        typer.echo(f"warning: {message}", err=True)
+        say(escaped(f"warning: {message}"), err=True)
     else:
-        typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+        say(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"), err=True)

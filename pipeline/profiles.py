@@ -11,6 +11,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from pipeline import params
 from pipeline.errors import UserError
+from pipeline.places import resolved
 from pipeline.tables import atomic_file
 
 REPLACED = ("settings", "variants", "starts", "loss_settings")
@@ -65,7 +66,7 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     unaligned(tree)
     text = StringIO()
     yaml.dump(tree, text)
-    with atomic_file(target) as file:
+    with atomic_file(resolved(target)) as file:  # a link stays
         file.write(text.getvalue().encode())
     after = flatten(params.plain(tree))
     return [

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import pickle
+import secrets
+import stat
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,8 @@ from pipeline.errors import UserError
 
 ROW_GROUP_ROWS = 8192
 PRODUCER_KEY = b"vec2age"
+PERSONAL = frozenset({"vector", "image", "picture"})
+"""Columns that hold a face or its vector: a file with one of them is its owner's alone."""
 SUBJECT = "subject"
 """The column that says whom a face shows, null where unknown, absent where all are. It is no group column."""
 # What torch's reader is known to raise on files that are damaged or of another kind.
@@ -36,23 +39,64 @@ UNREADABLE = (
 )
 
 
+def shared() -> bool:
+    """Whether faces and their vectors may be read by whoever may read other results: `VEC2AGE_SHARED=1`."""
+    return os.environ.get("VEC2AGE_SHARED") == "1"
+
+
+def permissions(private: bool) -> int:
+    """What a new file is asked for: the umask takes away from it; biometric data are their owner's alone."""
+    return 0o600 if private and not shared() else 0o666
+
+
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that takes its name only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+def atomic_file(path: Path, *, private: bool = False, folder: int | None = None) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its name only when the block ends well.
+
+    Its permissions are those that the umask leaves, and none that a file which it replaces had not; its owner
+    may always read and write.
+
+    Parameters
+    ----------
+    path
+        Where to; folders that are missing are made.
+    private
+        It holds biometric data: only its owner may read it, unless `VEC2AGE_SHARED=1` says otherwise.
+    folder
+        An open folder that a bare name is in.
+    """
+    if folder is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(temporary, flags, permissions(private), dir_fd=folder)
     try:
         with os.fdopen(handle, "wb") as file:
+            _narrow(handle, path, folder)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the user's colleagues
-        temporary.replace(path)
-        sync_directory(path.parent)
+        os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
+        if folder is None:
+            sync_directory(path.parent)
+        else:
+            os.fsync(folder)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
         raise
+
+
+def _narrow(handle: int, path: Path, folder: int | None) -> None:
+    """Take from a new file what the file that it is to replace does not allow."""
+    try:
+        earlier = os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    mode = stat.S_IMODE(os.fstat(handle).st_mode)
+    narrowed = mode & (earlier.st_mode | 0o600)
+    if stat.S_ISREG(earlier.st_mode) and narrowed != mode:
+        os.fchmod(handle, narrowed)
 
 
 def sync_directory(path: Path) -> None:
@@ -131,7 +175,7 @@ def write_batches(
     schema = with_producer(schema, producer, settings)
     rows = 0
     with (
-        atomic_file(path) as file,
+        atomic_file(path, private=not PERSONAL.isdisjoint(schema.names)) as file,
         pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer,
     ):
         for batch in batches:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from pipeline.reports.charts import PALETTE, Bars, Chart, Dots, Intervals, Line, Mark, Paths, Strips
+from pipeline.reports.charts import PALETTE, Bars, Chart, Dots, Intervals, Line, Mark, Paths, Strips, shown
 
 WIDTH, HEIGHT, ROW = 7.0, 4.2, 0.34
 DPI = 110
@@ -30,6 +30,7 @@ SPREAD = 0.8  # the share of a category's width that marks fill
 
 def png(chart: Chart) -> bytes:
     """Draw a chart; no display, no time stamp and no software version go into the file."""
+    chart = shown(chart)
     rows = len(chart.y.categories)
     figure = Figure(figsize=(WIDTH, 1.4 + ROW * rows if rows else HEIGHT), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
