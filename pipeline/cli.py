@@ -6,9 +6,6 @@ from pipeline.switches import stay_out_of_home
 stay_out_of_home()
 shield()  # before anything is imported that might be found in the current folder
 
-import codecs
-import io
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,9 +17,19 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli_explain import app as explain_app
-from pipeline.cli_paths import Destination, Model, Output, Overlay, Pictures
-from pipeline.cli_told import Group, hide_in_logs, show_bug, warn
+from pipeline.cli_paths import Destination, Force, Model, Output, Overlay, Pictures
+from pipeline.cli_told import (
+    Group,
+    hide_in_logs,
+    option_shown,
+    show_bug,
+    speak_as_the_locale,
+    speak_utf8,
+    warn,
+)
 from pipeline.errors import UserError, sentence_of
+from pipeline.places import alone
+from pipeline.showing import complain, say
 
 INTERRUPTED = 130
 WORKER_LOST = (
@@ -156,8 +163,11 @@ def use(
     """
     from pipeline.profiles import use as merge_profile
 
-    changes = merge_profile(profile, assign or [])
-    typer.echo("\n".join(changes) if changes else "params.yaml already says so; nothing changed")
+    with alone(
+        Path(".params.yaml.lock"), "another vec2age use is changing params.yaml: run the same command again"
+    ):
+        changes = merge_profile(profile, assign or [])
+    say("\n".join(changes) if changes else "params.yaml already says so; nothing changed")
 
 
 @app.command(rich_help_panel="The model in use")
@@ -169,7 +179,7 @@ def export(
 
     Example: [bold]vec2age export bundle[/bold]
     """
-    from pipeline.params import load
+    from pipeline.stages.apart import load
     from pipeline.stages.exporting import export as write_bundle
     from pipeline.stages.running import print_counts
 
@@ -186,6 +196,7 @@ def predict(
     ] = None,
     overlay: Overlay = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one picture may take.")] = 60.0,
+    force: Force = False,
     workers: Workers = None,
 ) -> None:
     """Say of every face in pictures how old it looks, how sure that is, and what makes it doubtful.
@@ -195,11 +206,20 @@ def predict(
     Example: [bold]vec2age predict photographs --model bundle --output ages.csv[/bold]
     """
     from pipeline.serving.bundle import load
-    from pipeline.serving.run import predict_files
+    from pipeline.serving.run import check_beside, predict_files
     from pipeline.stages.running import print_counts
 
+    if not force:
+        check_beside(paths, output)
     counts = predict_files(
-        paths, load(model), output, level=level, overlay=overlay, workers=workers, timeout=timeout
+        paths,
+        load(model),
+        output,
+        level=level,
+        overlay=overlay,
+        workers=workers,
+        timeout=timeout,
+        force=force,
     )
     print_counts("predict", {**counts, "written": str(output)})
 
@@ -234,17 +254,19 @@ def folds(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder that folds.csv goes to.")] = Path(
         "reports"
     ),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a folds.csv that folds did not write.")
+    ] = False,
 ) -> None:
     """Join the runs of several folds: mean errors, and their spread over folds and over seeds.
 
     Example: [bold]vec2age folds ../folds/0 ../folds/1 ../folds/2[/bold]
     """
     from pipeline.reports import folds as joining
-    from pipeline.reports.table import write
 
     table = joining.join(folders)
-    write([table], output)
-    typer.echo(joining.as_text(table))
+    joining.write(table, folders, output, force=force)
+    say(joining.as_text(table))
 
 
 app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
@@ -253,7 +275,7 @@ app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
 def print_version(wanted: bool) -> None:
     """Print the version and stop."""
     if wanted:
-        typer.echo(f"vec2age {__version__}")
+        say(f"vec2age {__version__}")
         raise typer.Exit
 
 
@@ -266,62 +288,27 @@ def options(
     """Options that stand before the command."""
 
 
-def shown(error: UnicodeError) -> tuple[str, int]:
-    r"""What is written for characters that a terminal or pipe cannot take: `\x..` for a byte of a file name.
-
-    Examples
-    --------
-    >>> import codecs
-    >>> codecs.register_error("shown", shown)
-    >>> "Zoë…\udcff".encode("ascii", "shown")
-    b'Zo\\u00eb\\u2026\\xff'
-    """
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end]
-    bytes_too = [
-        f"\\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else f"\\u{ord(char):04x}"
-        for char in text
-    ]
-    return "".join(bytes_too), error.end
-
-
-def speak_utf8() -> None:
-    """Begin again in Python's UTF-8 mode, where the locale has file names in another encoding.
-
-    Libraries take every path for UTF-8, and so are params.yaml and labels written. What is printed stays in
-    the encoding of the locale.
-    """
-    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
-        return
-    os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-    os.environ["PYTHONUTF8"] = "1"
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
 def main() -> None:
     """Run the command line: 0 done, 1 a bug, 2 a mistake in the inputs or a file refused, 130 interrupted."""
     speak_utf8()
-    codecs.register_error("shown", shown)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="shown")
+    speak_as_the_locale()
     show, warnings.showwarning = warnings.showwarning, warn
     hide_in_logs()
+    sys.argv = [sys.argv[0], *map(option_shown, sys.argv[1:])]
     try:
         app()
     except UserError as error:
-        typer.echo(f"vec2age: {error}", err=True)
+        complain(error)
         sys.exit(2)
     except OSError as error:
-        typer.echo(f"vec2age: {sentence_of(error)}", err=True)
+        complain(sentence_of(error))
         sys.exit(2)
     except BrokenProcessPool:
-        typer.echo(f"vec2age: {WORKER_LOST}", err=True)
+        complain(WORKER_LOST)
         sys.exit(2)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer has turned the KeyboardInterrupt into it
-            typer.echo("vec2age: interrupted; run the same command again to go on", err=True)
+            complain("interrupted; run the same command again to go on")
         raise
     except Exception:
         sys.excepthook = show_bug  # typer has put its own there

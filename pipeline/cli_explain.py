@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from pipeline.showing import say
+
 Method = Annotated[Literal["tsne", "umap"], typer.Option(help="How vectors are laid out on a plane.")]
 Loss = Annotated[str, typer.Option(help="Whose classifier: a name of classify.losses.")]
 
@@ -41,7 +43,7 @@ def done(paths: list[str]) -> None:
     """Say what was written."""
     from pipeline.stages import files
 
-    typer.echo("\n".join([*paths, str(files.EXPLAINED / "index.html")]))
+    say("\n".join([*paths, str(files.EXPLAINED / "index.html")]))
 
 
 @app.command()
@@ -56,10 +58,9 @@ def vectors(
 
     Example: [bold]vec2age explain vectors --method umap --colour error --optimizer adam[/bold]
     """
-    from pipeline import params
-    from pipeline.stages import explaining
+    from pipeline.stages import apart, explaining
 
-    done(explaining.vectors(params.load(), method, colour, faces, policy, optimizer))
+    done(explaining.vectors(apart.load(), method, colour, faces, policy, optimizer))
 
 
 @app.command()
@@ -80,14 +81,13 @@ def faces(
 
     Example: [bold]vec2age explain faces --loss dldl_v2 --backbone dlib[/bold]
     """
-    from pipeline import params
     from pipeline.errors import UserError
-    from pipeline.stages import explaining, explaining_networks
+    from pipeline.stages import apart, explaining, explaining_networks
 
     if loss is not None and backbone is not None:
-        done(explaining_networks.faces(params.load(), loss, backbone, faces, layer, column))
+        done(explaining_networks.faces(apart.load(), loss, backbone, faces, layer, column))
     elif loss is None and backbone is None and column is None:
-        done(explaining.faces(params.load(), faces, policy, optimizer, layer))
+        done(explaining.faces(apart.load(), faces, policy, optimizer, layer))
     else:
         raise UserError(
             "a whole network is named by --loss and --backbone together, a model on vectors by neither"
@@ -109,10 +109,9 @@ def features(
 
     Example: [bold]vec2age explain features --loss cross_entropy --loss mam_softmax[/bold]
     """
-    from pipeline import params
-    from pipeline.stages import explaining, explaining_networks
+    from pipeline.stages import apart, explaining, explaining_networks
 
-    settings = params.load()
+    settings = apart.load()
     if backbone is None:
         done(explaining.features(settings, loss, method, colour or "class", pictures))
     else:
@@ -129,10 +128,9 @@ def classes(
 
     Example: [bold]vec2age explain classes --loss cross_entropy[/bold]
     """
-    from pipeline import params
-    from pipeline.stages import explaining
+    from pipeline.stages import apart, explaining
 
-    done(explaining.classes(params.load(), loss, pictures, layer))
+    done(explaining.classes(apart.load(), loss, pictures, layer))
 
 
 @app.command()
@@ -152,10 +150,9 @@ def landscape(
 
     Example: [bold]vec2age explain landscape --loss cross_entropy --loss mam_softmax --ratio-steps 5[/bold]
     """
-    from pipeline import params
-    from pipeline.stages import explaining, explaining_networks
+    from pipeline.stages import apart, explaining, explaining_networks
 
-    settings = params.load()
+    settings = apart.load()
     if backbone is None:
         done(explaining.landscape(settings, loss, pictures, radius, steps, ratio_steps))
     else:

@@ -44,6 +44,13 @@ Output = Annotated[
         "--output", "-o", metavar="PATH", parser=given_path, help="A file ending in .csv, .jsonl or .parquet."
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Replace a file that this command did not write, and write beside a picture named by itself.",
+    ),
+]
 Overlay = Annotated[
     Path | None,
     typer.Option(

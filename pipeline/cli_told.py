@@ -1,17 +1,21 @@
 """What the command line tells on its own account: warnings, bugs, mistyped commands; no password is told."""
 
+import codecs
 import contextlib
+import io
 import logging
+import os
 import sys
 import traceback
 import warnings
 from types import TracebackType
 from typing import Any, TextIO
 
-import typer
 from typer.core import TyperGroup
 
 from pipeline.credentials import masked
+from pipeline.opening import escaped
+from pipeline.showing import say
 
 
 class Group(TyperGroup):
@@ -44,10 +48,59 @@ def warn(
 ) -> None:
     """Show a warning of ours as a sentence, and any other as Python does."""
     if category.__module__.partition(".")[0] == __package__:
-        typer.echo(masked(f"warning: {message}"), err=True)
+        say(escaped(f"warning: {message}"), err=True)
     else:
-        told = warnings.formatwarning(message, category, filename, lineno, line)
-        typer.echo(masked(told), err=True, nl=False)
+        say(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"), err=True)
+
+
+def option_shown(word: str) -> str:
+    """A word of the command line; if it is an option, its name as it can be shown, for it may be refused.
+
+    A file whose name begins with a dash is one, where a shell puts names in place of `*`.
+    """
+    name, equals, value = word.partition("=")
+    return escaped(name) + equals + value if name.startswith("-") else word
+
+
+def shown(error: UnicodeError) -> tuple[str, int]:
+    r"""What is written for characters that a terminal or pipe cannot take: `\x..` for a byte of a file name.
+
+    Examples
+    --------
+    >>> import codecs
+    >>> codecs.register_error("shown", shown)
+    >>> "Zoë…\udcff".encode("ascii", "shown")
+    b'Zo\\u00eb\\u2026\\xff'
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    bytes_too = [
+        f"\\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else f"\\u{ord(char):04x}"
+        for char in text
+    ]
+    return "".join(bytes_too), error.end
+
+
+def speak_utf8() -> None:
+    """Begin again in Python's UTF-8 mode, where the locale has file names in another encoding.
+
+    Libraries take every path for UTF-8, and so are params.yaml and labels written. What is printed stays in
+    the encoding of the locale.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def speak_as_the_locale() -> None:
+    """Let no character end a command that the terminal or pipe cannot take: see `shown`."""
+    codecs.register_error("shown", shown)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="shown")
 
 
 def hide_in_logs() -> None:

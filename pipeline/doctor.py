@@ -15,6 +15,7 @@ from pipeline import params
 from pipeline.errors import UserError
 from pipeline.installed import LANDMARK_MODEL, LANDMARK_SHA256, dlib_model, package_file
 from pipeline.machine import available_cores
+from pipeline.showing import plain
 
 LOW_DISK_GIB = 10
 FACENET_PYTORCH = "facenet-pytorch==2.5.3"
@@ -42,13 +43,13 @@ def print_diagnosis() -> None:
     found = list(findings())
     for finding in found:
         mark = "[yellow]gap[/yellow]" if finding.remedy else "[green]ok[/green]"
-        table.add_row(mark, finding.subject, finding.found)
+        table.add_row(mark, plain(finding.subject), plain(finding.found))
     console = Console()
     console.print(table)
     gaps = [finding for finding in found if finding.remedy]
     console.print(f"{len(gaps)} gap{'s' * (len(gaps) != 1)}." if gaps else "Nothing is missing.")
     for gap in gaps:  # unbroken, so that addresses and paths can be copied
-        console.print(f"{gap.subject}: {gap.remedy}.", soft_wrap=True, markup=False, highlight=False)
+        console.print(plain(f"{gap.subject}: {gap.remedy}."), soft_wrap=True)
 
 
 def findings() -> Iterator[Finding]:

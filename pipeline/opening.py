@@ -1,15 +1,20 @@
-"""Opening other people's files one by one: inside the root, regular, never changed, never waited for."""
+"""Opening other people's folders and files: inside the root, regular, never changed, never waited for."""
 
 import errno
 import io
 import os
+import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-JOINERS = "\u200c\u200d"  # parts of words and of emoji
+JOINERS = "\u200c\u200d"  # parts of words and of emoji, which are no ASCII
+# What is drawn as nothing although it counts as a letter, mark or symbol. Variation selectors after a letter,
+# sign or symbol stay: they make an emoji of it.
+BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufff9-\ufffb]")
+SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 class Unusable(Exception):
@@ -43,14 +48,22 @@ def escaped(text: str) -> str:
     "'a\\n' and\\n"
     """
     data = text.encode("utf-8", "surrogateescape" if is_decoded_bytes(text) else "replace")
-    return "".join(map(_shown, data.decode("utf-8", "backslashreplace")))
+    decoded = data.decode("utf-8", "backslashreplace")
+    return decoded if decoded.isascii() and decoded.isprintable() else "".join(_shown(decoded))
 
 
-def _shown(char: str) -> str:
-    if char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs":
-        return char
-    # not \x.. from 0x80 on, which stands for a byte
-    return f"\\u{ord(char):04x}" if 0x80 <= ord(char) <= 0xFF else ascii(char)[1:-1]
+def _shown(text: str) -> Iterator[str]:
+    before = ""
+    for char in text:
+        if char in JOINERS:
+            kept = not before.isascii()
+        elif SELECTORS.match(char):
+            kept = bool(before) and not SELECTORS.match(before) and unicodedata.category(before)[0] in "SNLP"
+        else:
+            kept = (char.isprintable() and not BLANK.match(char)) or unicodedata.category(char) == "Zs"
+        # not \x.. from 0x80 on, which stands for a byte
+        yield char if kept else f"\\u{ord(char):04x}" if 0x80 <= ord(char) <= 0xFF else ascii(char)[1:-1]
+        before = char
 
 
 def is_decoded_bytes(text: str) -> bool:
@@ -100,7 +113,10 @@ def open_inside(root: str, path: str, *, empty: bool = False) -> io.BufferedRead
     if ".." in PurePosixPath(path).parts:
         raise Unusable("outside_root", "the path contains '..': write it relative to the root")
     full = os.path.join(root, path)  # noqa: PTH118 - thousands of times a second
-    resolved = os.path.realpath(full)
+    try:
+        resolved = os.path.realpath(full)
+    except (OSError, RecursionError) as error:  # it follows more links than the machine would
+        raise Unusable("dangling_symlink", "a chain of symlinks too long to follow") from error
     if os.path.commonpath([root, resolved]) != root:
         raise Unusable("outside_root", "a symlink leads out of the root")
     try:
@@ -148,3 +164,62 @@ def why_unreadable(full: str, error: OSError) -> tuple[str, str]:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return "missing_file", "there is no such file"
     return "unreadable", f"cannot be read ({error.strerror or type(error).__name__})"
+
+
+def walk(
+    root: str, unlisted: Callable[[str, OSError], None], met: Callable[[tuple[int, int]], None] | None = None
+) -> Iterator[str]:
+    """Every file below a folder, relative to it, in the order of names, folders among the files.
+
+    Links to folders are given as files and not followed, so that there are no circles. Nothing is recursive,
+    however deep folders are; one folder's listing for each depth is in memory, and shrinks as it is given.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    unlisted
+        Told of each folder that cannot be listed, relative to the root, and why: it is not permitted, gone
+        meanwhile, or its path is longer than the machine takes.
+    met
+        Told device and inode of each folder.
+    """
+    depths = [_listed(root, "", unlisted, met)]
+    while depths:
+        names, folders, relative = depths[-1]
+        if not names:
+            depths.pop()
+            continue
+        name = names.pop()
+        inner = f"{relative}/{name}" if relative else name
+        if name in folders:
+            depths.append(_listed(root, inner, unlisted, met))
+        else:
+            yield inner
+
+
+def _listed(
+    root: str,
+    relative: str,
+    unlisted: Callable[[str, OSError], None],
+    met: Callable[[tuple[int, int]], None] | None,
+) -> tuple[list[str], set[str], str]:
+    names, folders = [], set()
+    full = os.path.join(root, relative) if relative else root  # noqa: PTH118
+    try:
+        # one that has become a link since its parent was listed is not followed
+        status = os.stat(full, follow_symlinks=not relative)  # noqa: PTH116
+        if stat.S_ISLNK(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "it has become a link")
+        if met is not None:
+            met((status.st_dev, status.st_ino))
+        with os.scandir(full) as listing:
+            for entry in listing:
+                names.append(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(entry.name)
+    except OSError as error:
+        unlisted(relative, error)
+        return [], set(), relative
+    names.sort(reverse=True)
+    return names, folders, relative

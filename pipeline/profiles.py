@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.params.assignments import parse_assignment
 from pipeline.params.yaml_edit import rewritten
 from pipeline.params.yaml_text import Document, NotYamlError, read_text
+from pipeline.places import resolved
 from pipeline.tables import atomic_file
 
 REPLACED = ("settings", "variants", "starts", "loss_settings")
@@ -61,7 +62,7 @@ def use(profile: Path, assignments: Sequence[str] = (), target: Path = params.PA
     except NotYamlError as error:
         raise UserError(f"{target} is left as it was: {error}") from None
     if new != text:
-        with atomic_file(target) as file:
+        with atomic_file(resolved(target)) as file:  # a link stays
             file.write(new.encode())
     after = flatten(tree)
     return [

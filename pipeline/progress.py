@@ -8,13 +8,25 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
-    TextColumn,
+    Task,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from pipeline.opening import escaped
 
 T = TypeVar("T")
+
+
+class Description(ProgressColumn):
+    """What a task is called, as text: names of files in it are no markup."""
+
+    def render(self, task: Task) -> Text:
+        """See `ProgressColumn`."""
+        return Text(escaped(task.description))
 
 
 def bar() -> Progress:
@@ -22,7 +34,7 @@ def bar() -> Progress:
     console = Console(stderr=True)
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        Description(),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

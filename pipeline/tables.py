@@ -7,16 +7,16 @@ bytes: nothing of the time, the machine or the number of workers is recorded.
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import io
 import json
 import os
 import pickle
 import re
+import secrets
 import shutil
+import stat
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -34,6 +34,8 @@ from pipeline.errors import UserError, writing
 ROW_GROUP_ROWS = 8192
 PRODUCER_KEY = b"vec2age"
 TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp", re.DOTALL)
+PERSONAL = frozenset({"vector", "image", "picture"})
+"""Columns that hold a face or its vector: a file with one of them is its owner's alone."""
 SUBJECT = "subject"
 """The column that says whom a face shows, null where unknown, absent where all are. It is no group column."""
 # What torch's reader is known to raise on files that are damaged or of another kind.
@@ -41,6 +43,9 @@ UNREADABLE = (
     *(pickle.UnpicklingError, BadZipFile, struct.error, OSError, EOFError, RuntimeError, ValueError),
     *(TypeError, AttributeError, LookupError, AssertionError),
 )
+
+
+_seen: dict[tuple[int, int], dict[str, list[str]]] = {}
 
 
 class _Output(io.FileIO):
@@ -65,51 +70,72 @@ class _Output(io.FileIO):
         raise io.UnsupportedOperation("fileno")
 
 
+def shared() -> bool:
+    """Whether faces and their vectors may be read by whoever may read other results: `VEC2AGE_SHARED=1`."""
+    return os.environ.get("VEC2AGE_SHARED") == "1"
+
+
+def permissions(private: bool) -> int:
+    """What a new file is asked for: the umask takes away from it; biometric data are their owner's alone."""
+    return 0o600 if private and not shared() else 0o666
+
+
 @contextlib.contextmanager
-def atomic_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def atomic_file(
+    path: Path, *, private: bool = False, folder: int | None = None, durable: bool = True
+) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that takes its name only when the block ends well.
 
     What a process that was killed left of the same file is removed. Where the machine refuses to write, the
-    error names `path`, whatever the library that was writing makes of it.
+    error names `path`, whatever the library that was writing makes of it. Its permissions are those that the
+    umask leaves, and none that a file which it replaces had not; its owner may always read and write.
 
     Parameters
     ----------
     path
-        The file to write; its folder is made.
+        The file to write; folders that are missing are made.
+    private
+        It holds biometric data: only its owner may read it, unless `VEC2AGE_SHARED=1` says otherwise.
+    folder
+        An open folder that a bare name is in.
     durable
         Let it survive a power cut, which takes as long as the disk takes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path)
+    if folder is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path, folder)
     with writing(path):
-        handle, temporary = _temporary(path)
+        handle, temporary = _temporary(path, permissions(private), folder)
     raw = _Output(handle, "wb")
     try:
         with io.BufferedWriter(raw) as file:
+            _narrow(handle, path, folder)
             yield file
             file.flush()
             if durable:
                 os.fsync(handle)
-            temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the user's colleagues
-            temporary.replace(path)  # while it is locked
+            os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)  # while it is locked
         if durable:
-            sync_directory(path.parent)
+            sync_directory(path.parent) if folder is None else os.fsync(folder)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
         if raw.refused is None or not isinstance(error, Exception):
             raise
         with writing(path):
             raise raw.refused from (None if error is raw.refused else error)
 
 
-def _temporary(path: Path) -> tuple[int, Path]:
+def _temporary(path: Path, mode: int, folder: int | None) -> tuple[int, Path]:
     """A new file beside `path`, locked for as long as it is open: by that others see that it is in use."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        handle = os.open(temporary, flags, mode, dir_fd=folder)
         with contextlib.suppress(OSError):  # a file system without locks, where nobody removes anything
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
-            return handle, Path(name)
+            return handle, temporary
         os.close(handle)  # taken for a leftover before it was locked
 
 
@@ -118,31 +144,37 @@ def temporary_for(name: str) -> str | None:
 
     Examples
     --------
-    >>> temporary_for(".faces.parquet.x1y2z3_8.tmp"), temporary_for("faces.parquet")
+    >>> temporary_for(".faces.parquet.0123abcd.tmp"), temporary_for("faces.parquet")
     ('faces.parquet', None)
     """
     found = TEMPORARY.fullmatch(name)
     return found and found[1]
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: Path, folder: int | None = None) -> None:
     """Remove what killed processes left of a file; what is being written stays."""
-    folder = os.path.realpath(path.parent)
-    for name in _leftovers(folder).pop(path.name, []):
-        with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(file.name)  # noqa: PTH108
+    for name in _leftovers(path.parent if folder is None else folder).pop(path.name, []):
+        with contextlib.suppress(OSError):
+            handle = os.open(path.with_name(name), os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path.with_name(name), dir_fd=folder)
+            finally:
+                os.close(handle)
 
 
-@functools.cache  # a folder may hold as many files as there are photographs: each is looked through once
-def _leftovers(folder: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = temporary_for(entry.name)
-            if name is not None and entry.is_file(follow_symlinks=False):
-                found.setdefault(name, []).append(entry.name)
-    return found
+def _leftovers(folder: Path | int) -> dict[str, list[str]]:
+    """Temporary files by what they were to become; a folder, which may be large, is looked through once."""
+    status = os.stat(folder)  # noqa: PTH116 - of an open folder, too
+    identity = status.st_dev, status.st_ino
+    if identity not in _seen:
+        found = _seen[identity] = {}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = temporary_for(entry.name)
+                if name is not None and entry.is_file(follow_symlinks=False):
+                    found.setdefault(name, []).append(entry.name)
+    return _seen[identity]
 
 
 @contextlib.contextmanager
@@ -169,6 +201,18 @@ def new_folder(path: Path) -> Iterator[Path]:
             earlier.rename(path)
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _narrow(handle: int, path: Path, folder: int | None) -> None:
+    """Take from a new file what the file that it is to replace does not allow."""
+    try:
+        earlier = os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    mode = stat.S_IMODE(os.fstat(handle).st_mode)
+    narrowed = mode & (earlier.st_mode | 0o600)
+    if stat.S_ISREG(earlier.st_mode) and narrowed != mode:
+        os.fchmod(handle, narrowed)
 
 
 def sync_directory(path: Path) -> None:
@@ -247,7 +291,7 @@ def write_batches(
     schema = with_producer(schema, producer, settings)
     rows = 0
     with (
-        atomic_file(path) as file,
+        atomic_file(path, private=not PERSONAL.isdisjoint(schema.names)) as file,
         pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer,
     ):
         for batch in batches:

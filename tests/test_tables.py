@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -177,19 +176,19 @@ with tables.atomic_file(path) as file:
 def test_a_temporary_file_that_is_taken_for_a_leftover_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, make = [], tables.tempfile.mkstemp
+    locked, lock = [], tables.fcntl.flock
 
-    def swept_once(**settings: Any) -> tuple[int, str]:
-        handle, name = make(**settings)
-        if not made:
-            Path(name).unlink()
-        made.append(name)
-        return handle, name
+    def swept_once(handle: int, operation: int) -> None:
+        made = next(tmp_path.iterdir())
+        if not locked:
+            made.unlink()
+        locked.append(made)
+        lock(handle, operation)
 
-    monkeypatch.setattr(tables.tempfile, "mkstemp", swept_once)
+    monkeypatch.setattr(tables.fcntl, "flock", swept_once)
     with tables.atomic_file(tmp_path / "result") as file:
         file.write(b"whole")
-    assert len(made) == 2
+    assert len(set(locked)) == 2
     assert (tmp_path / "result").read_bytes() == b"whole"
 
 

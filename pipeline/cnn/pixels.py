@@ -98,7 +98,7 @@ def decoded(
                 f"{cache} lacks room for {needed / 2**30:.1f} GiB of decoded pictures: "
                 f"{free / 2**30:.1f} GiB are free; choose smaller pictures or empty that folder"
             )
-        with atomic_file(path) as file:
+        with atomic_file(path, private=True) as file:
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": shape}
             )

@@ -1,11 +1,11 @@
 """What lies below a data set's root: its files listed, hashed and read, each opened with care."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
+from pipeline import opening
 from pipeline.errors import UserError
 from pipeline.opening import Unusable, escaped, is_unicode, open_inside, printable
 from pipeline.rejects import Rejects
@@ -40,21 +40,15 @@ def contents(root: str, path: str, most: int) -> bytes:
 def walk(root: Path, rejects: Rejects) -> Iterator[str]:
     """Every file below a root, as sorted relative paths; symlinks to folders are named, not followed."""
 
-    def unreadable(error: OSError) -> None:
-        where = os.path.relpath(os.fsdecode(error.filename), root)
+    def unlisted(relative: str, error: OSError) -> None:
         rejects.add(
             stage="ingest",
             reason="unreadable",
-            detail=f"the folder cannot be listed ({error.strerror})",
-            path=printable(where),
+            detail=f"the folder cannot be listed ({error.strerror or error})",
+            path=printable(relative or "."),
         )
 
-    found = []
-    for folder, folders, files in os.walk(root, onerror=unreadable):
-        base = PurePosixPath(os.path.relpath(folder, root))
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]  # noqa: PTH114, PTH118
-        found += [str(base / name) for name in [*files, *links]]
-    yield from sorted(found)
+    yield from sorted(opening.walk(str(root), unlisted))
 
 
 def pictures(root: Path, rejects: Rejects, beside: Collection[str] = ()) -> list[str]:

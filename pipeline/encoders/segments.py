@@ -26,6 +26,7 @@ from pipeline.tables import (
     first_line,
     open_table,
     parquet_file,
+    permissions,
     sync_directory,
     with_producer,
 )
@@ -82,7 +83,7 @@ def locked(directory: Path, *, exclusive: bool) -> Iterator[None]:
     try:
         if exclusive:
             directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY, 0o644)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY, 0o666)
     except OSError as error:
         if exclusive or not isinstance(error, FileNotFoundError):
             raise UserError(f"{lock} cannot be opened: {first_line(error)}") from error
@@ -123,7 +124,7 @@ def write_segment(directory: Path, schema: pa.Schema, keys: Keys, vectors: np.nd
     table = pa.Table.from_arrays(arrays, schema=schema)
     pending = directory / PENDING
     try:
-        with open(pending, "wb") as file:
+        with open(pending, "wb", opener=lambda name, flags: os.open(name, flags, permissions(True))) as file:
             with pq.ParquetWriter(file, schema, **OPTIONS) as writer:
                 writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             file.flush()

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
 from pipeline.faces import shards
+from pipeline.places import lies_in
 from pipeline.tables import atomic_file, parquet_options, producer_of, temporary_for, with_producer
 
 PRODUCER = "vec2age augment"
@@ -48,8 +49,7 @@ def check_folder(folder: Path, taken: Iterable[Path] = ()) -> None:
         The folder is taken, is or lies in a file, or holds something that `PictureShards` did not write.
     """
     for other in taken:
-        here, there = folder.resolve(), other.resolve()
-        if here.is_relative_to(there) or there.is_relative_to(here):
+        if lies_in(folder, other) or lies_in(other, folder):
             raise UserError(
                 f"augment.pictures is {folder}, but {other} holds other files of the pipeline: "
                 "name a folder of their own for the pictures"
@@ -125,7 +125,7 @@ class PictureShards:
         if not self.rows:
             return
         if self.writer is None:
-            file = self.open.enter_context(atomic_file(shards.path_of(self.folder, self.count)))
+            file = self.open.enter_context(atomic_file(shards.path_of(self.folder, self.count), private=True))
             writer = pq.ParquetWriter(file, self.schema, **parquet_options(self.schema))
             self.writer = self.open.enter_context(writer)
             self.count += 1

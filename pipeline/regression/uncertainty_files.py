@@ -43,10 +43,12 @@ TABLE = pa.schema(
 )
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], described: Mapping[str, Any]) -> None:
+def write_arrays(
+    path: Path, arrays: Mapping[str, NDArray[Any]], described: Mapping[str, Any], *, private: bool = False
+) -> None:
     """Write arrays and a JSON description into one safetensors file, atomically, always the same bytes."""
     metadata = {KEY: json.dumps(described, sort_keys=True)}
-    with atomic_file(path) as file:
+    with atomic_file(path, private=private) as file:
         file.write(to_bytes({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata))
 
 

@@ -5,7 +5,10 @@ comes with its own symbol and dash, so that no difference rests on colour alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from pipeline.opening import escaped
 
 # After Okabe and Ito's palette for all kinds of colour vision, its light tones darkened until each has
 # a contrast of at least 3:1 on white and on the page's dark background.
@@ -121,3 +124,14 @@ class Chart:
     marks: tuple[Mark, ...]
     caption: str = ""
     reference: float | None = field(default=None)
+
+
+def shown(part: Any) -> Any:
+    """A chart, or a part of one, in whose texts everything that cannot be seen is escaped."""
+    if isinstance(part, str):
+        return escaped(part)
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{one.name: shown(getattr(part, one.name)) for one in fields(part)})
+    if isinstance(part, list | tuple) and any(isinstance(one, str) or is_dataclass(one) for one in part):
+        return type(part)(shown(one) for one in part)
+    return part

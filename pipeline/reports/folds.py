@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.metrics.folds import over_folds
+from pipeline.opening import walk
+from pipeline.places import lies_in, resolved
 from pipeline.reports.results import REAL, WHOLE, columns, read_frame
-from pipeline.reports.table import Column, Table
-from pipeline.tables import open_table
+from pipeline.reports.table import Column, Table, as_csv
+from pipeline.tables import atomic_file, open_table
 
 SCORES = columns(("val_mae", "test_mae"), seed=WHOLE, val_mae=REAL, test_mae=REAL)
 MEASURES = ("test_mae", "val_mae")
@@ -67,7 +69,7 @@ def read_fold(folder: Path) -> Scores:
         why = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {why}: name a copy of the folder models")
     found = {}
-    for path in sorted(folder.glob("**/scores.parquet")):
+    for path in scores_below(folder):
         if not {*SCORES.names, "diverged"} <= set(open_table(path).schema_arrow.names):
             continue  # classifiers have other scores
         frame = read_frame(path, SCORES, extra=["diverged"])
@@ -79,6 +81,23 @@ def read_fold(folder: Path) -> Scores:
     if not found:
         raise UserError(f"{folder} holds no scores.parquet with a test_mae: name a copy of the folder models")
     return found
+
+
+def scores_below(folder: Path) -> list[Path]:
+    """Every scores.parquet below a folder, in the order of names.
+
+    Raises
+    ------
+    UserError
+        A folder cannot be listed: its runs would be missing without a word.
+    """
+
+    def unlisted(relative: str, error: OSError) -> None:
+        raise UserError(f"{folder / relative} cannot be listed ({error.strerror or error}): make it readable")
+
+    return [
+        folder / one for one in walk(str(folder), unlisted) if PurePosixPath(one).name == "scores.parquet"
+    ]
 
 
 def check_different(found: Sequence[Scores], folders: Sequence[Path]) -> None:
@@ -126,6 +145,34 @@ def errors_of(scores: pd.DataFrame) -> NDArray[np.float64]:
 def same(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
     """Whether two arrays of errors are the same numbers, at least one."""
     return bool(np.isfinite(a).any() and np.array_equal(a, b, equal_nan=True))
+
+
+def write(table: Table, folders: Sequence[Path], output: Path, *, force: bool = False) -> None:
+    """Write the table as folds.csv into a folder; a link of that name stays one.
+
+    Raises
+    ------
+    UserError
+        The folder lies in one of the folds, or holds a folds.csv of another kind, which `force` replaces.
+    """
+    for folder in folders:
+        if lies_in(output, folder):
+            raise UserError(f"{output} lies in the fold {folder}, which is only read: name another folder")
+    path = resolved(output / f"{table.name}.csv")
+    if path.exists() and not force and not is_own(path, table):
+        raise UserError(
+            f"{path} exists and is no table of folds: name another folder, or replace it with --force"
+        )
+    with atomic_file(path) as file:
+        file.write(as_csv(table))
+
+
+def is_own(path: Path, table: Table) -> bool:
+    """Whether a file has the header of such a table, or nothing at all."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline() in (b"", ",".join(column.key for column in table.columns).encode() + b"\n")
 
 
 def as_text(table: Table) -> str:

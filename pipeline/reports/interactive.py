@@ -5,6 +5,7 @@ Backgrounds are transparent and grey tones are left to the page, which knows whe
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,18 +26,30 @@ from pipeline.reports.charts import (
     Mark,
     Paths,
     Strips,
+    shown,
 )
 
 DIGITS = 5
 FEW = 1000
+MARKUP = re.compile(r"&|<(?!br>)")
 
 
 def plotly_json(chart: Chart) -> str:
     """A chart as Plotly's JSON (data and layout), the same text for the same chart."""
+    chart = shown(chart)
     figure = go.Figure(data=[trace for mark in chart.marks for trace in traces(mark)], layout=layout(chart))
     plain = figure.to_plotly_json()
     plain["layout"].pop("template", None)
-    return json.dumps({"data": plain["data"], "layout": plain["layout"]}, sort_keys=True)
+    return json.dumps(unmarked({"data": plain["data"], "layout": plain["layout"]}), sort_keys=True)
+
+
+def unmarked(tree: Any) -> Any:
+    """A figure whose texts mark up nothing, such as a link, but the ends of lines: Plotly reads some HTML."""
+    if isinstance(tree, str):
+        return MARKUP.sub(lambda found: html.escape(found[0], quote=False), tree)
+    if isinstance(tree, dict):
+        return {key: value if key == "hovertemplate" else unmarked(value) for key, value in tree.items()}
+    return [unmarked(one) for one in tree] if isinstance(tree, list | tuple) else tree
 
 
 def as_text(name: str) -> str:

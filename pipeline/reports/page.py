@@ -23,7 +23,12 @@ from pipeline.reports.charts import Chart
 from pipeline.reports.interactive import plotly_json
 from pipeline.reports.png import png
 from pipeline.reports.table import Table
+from pipeline.showing import lines
 from pipeline.tables import atomic_file
+
+LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+LEFTWARD = re.compile(rf"{LEFT}+(?:\s+{LEFT}+)*")
+"""Words of scripts that run from right to left."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ def render(page: Page) -> str:
         loader=PackageLoader("pipeline.reports"),
         autoescape=select_autoescape(("html", "jinja")),
         undefined=StrictUndefined,
+        finalize=shown,
     )
     environment.globals.update(groups_of=groups_of, rows_of=rows_of)
     sections = [
@@ -134,6 +140,13 @@ def render(page: Page) -> str:
         js=Markup((templates / "page.js").read_text(encoding="utf-8")),
         plotly=packed_plotly(),
     )
+
+
+def shown(value: Any) -> Any:
+    """A text on the page: what cannot be seen is escaped, what runs from right to left moves nothing else."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return LEFTWARD.sub("\N{FIRST STRONG ISOLATE}\\g<0>\N{POP DIRECTIONAL ISOLATE}", lines(value))
 
 
 @cache

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from pipeline.reports.charts import PALETTE, Bars, Chart, Dots, Intervals, Line, Mark, Paths, Strips
+from pipeline.reports.charts import PALETTE, Bars, Chart, Dots, Intervals, Line, Mark, Paths, Strips, shown
 
 WIDTH, HEIGHT, ROW = 7.0, 4.2, 0.34
 DPI = 110
@@ -36,6 +36,7 @@ names_as_they_are = mpl.rc_context({"text.parse_math": False})
 @names_as_they_are
 def png(chart: Chart) -> bytes:
     """Draw a chart; no display, no time stamp and no software version go into the file."""
+    chart = shown(chart)
     rows = len(chart.y.categories)
     figure = Figure(figsize=(WIDTH, 1.4 + ROW * rows if rows else HEIGHT), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)

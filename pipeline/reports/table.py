@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.showing import cell as cell_of_csv
 from pipeline.tables import atomic_file
 
 CSV_FORMAT = "%.6g"
@@ -65,11 +66,17 @@ def cell(value: Any, form: str | Callable[[Any], str]) -> str:
     return form(value) if callable(form) else format(value, form)
 
 
+def as_csv(table: Table) -> bytes:
+    """A table as CSV: UTF-8, six significant digits, empty where there is no number, no formula."""
+    shown = table.frame[[column.key for column in table.columns]].rename(columns=cell_of_csv)
+    for name in shown.columns:
+        if not pd.api.types.is_numeric_dtype(shown[name]):
+            shown[name] = shown[name].map(cell_of_csv)
+    return shown.to_csv(index=False, float_format=CSV_FORMAT, lineterminator="\n").encode()
+
+
 def write(tables: Sequence[Table], folder: Path) -> None:
-    """Write each table as {name}.csv: UTF-8, six significant digits, empty where there is no number."""
+    """Write each table as {name}.csv."""
     for table in tables:
-        text = table.frame[[column.key for column in table.columns]].to_csv(
-            index=False, float_format=CSV_FORMAT, lineterminator="\n"
-        )
         with atomic_file(folder / f"{table.name}.csv") as file:
-            file.write(text.encode())
+            file.write(as_csv(table))

@@ -1,12 +1,15 @@
 """The model card: what a bundle is for, what it is not for, and how wrong it is for whom."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from pipeline.opening import escaped
 from pipeline.serving.reference import Reference
 
+MARKS = re.compile(r"[\\&<>|`\[\]]|:(?=//)")
 TEMPLATE = """\
 # Model card: {{ target.name }} from face vectors
 
@@ -70,6 +73,19 @@ How often intervals of {{ "%g" | format(100 * about.level) }} % hold, by group:
 """  # noqa: E501
 
 
+def marked(value: Any) -> Any:
+    """A text in Markdown that is nothing but text: no cell, code, link or HTML begins or ends in it.
+
+    Examples
+    --------
+    >>> marked("a|b [x](http://y)")
+    'a&#124;b &#91;x&#93;(http&#58;//y)'
+    """
+    if not isinstance(value, str):
+        return value
+    return MARKS.sub(lambda found: f"&#{ord(found[0])};", escaped(value))
+
+
 def model_card(
     described: Mapping[str, Any],
     reference: Reference,
@@ -89,7 +105,9 @@ def model_card(
     groups
         Coverage by group: grouping, group, faces, coverage, width, at the bundle's level.
     """
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment = Environment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=marked
+    )
     return environment.from_string(TEMPLATE).render(
         about=described,
         target=described["target"],

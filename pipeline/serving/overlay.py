@@ -1,21 +1,25 @@
 """Copies of pictures with a box around every face, its age and its interval."""
 
 import hashlib
+import os
 import re
+import stat
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.faces.images import ImageRejected, decode, read_file
+from pipeline.opening import printable
+from pipeline.places import folder_below
+from pipeline.serving.labels import drawn_on
 from pipeline.serving.rows import FACE
 from pipeline.serving.sources import Source
 from pipeline.tables import atomic_file
 
-COLOUR, DOUBTFUL = (0, 114, 178), (213, 94, 0)
 JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
 MARK = b"drawn by vec2age"
 """The comment in every copy: a picture without it is nobody's to replace."""
@@ -117,37 +121,34 @@ def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_p
     """
     try:
         data = read_file(source.path, Path(source.root)) if source.data is None else source.data
-        image = Image.fromarray(decode(data, max_pixels=max_pixels))
+        image = drawn_on(Image.fromarray(decode(data, max_pixels=max_pixels)), rows)
     except ImageRejected:
         return None
-    pen = ImageDraw.Draw(image)
-    size = max(12, min(image.size) // 25)
-    font = ImageFont.load_default(size)
-    for row in rows:
-        colour = DOUBTFUL if row["warnings"] else COLOUR
-        box = (row["left"], row["top"], row["right"], row["bottom"])
-        pen.rectangle(box, outline=colour, width=max(2, size // 8))
-        text = f"{row['prediction']:.0f} ({row['lower']:.0f} to {row['upper']:.0f})"
-        place = (box[0], box[1] - size * 1.3 if box[1] > size * 1.3 else box[3])
-        pen.rectangle(pen.textbbox(place, text, font=font), fill=colour)
-        pen.text(place, text, fill=(255, 255, 255), font=font)
     path = copy_path(folder, source.file)
     try:
-        why = "something else is there" if path.exists() and not is_copy(path) else None
-        if why is None:
-            with atomic_file(path) as file:
-                image.save(file, "JPEG", quality=90, comment=MARK)
+        with folder_below(folder, path.relative_to(folder).parts[:-1]) as place:
+            why = "something else is there" if not is_free(path.name, place) else None
+            if why is None:
+                with atomic_file(Path(path.name), folder=place) as file:
+                    image.save(file, "JPEG", quality=90, comment=MARK)
     except OSError as error:
         why = str(error.strerror or error)
-    return None if why is None else f"{source.file} was not drawn: its copy {path} cannot be written ({why})"
+    if why is None:
+        return None
+    return f"{source.file} was not drawn: its copy {printable(str(path))} cannot be written ({why})"
 
 
-def is_copy(path: Path) -> bool:
-    """Whether a file is a copy that was drawn before."""
-    if not path.is_file():
-        return False
+def is_free(name: str, folder: int) -> bool:
+    """Whether a copy may have a name in an open folder: nothing is there, or an earlier copy."""
     try:
-        with Image.open(path) as image:
-            return bool(image.info.get("comment") == MARK)
-    except (UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+        kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return True
+    if not stat.S_ISREG(kind):
         return False
+    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+        try:
+            with Image.open(file) as image:
+                return bool(image.info.get("comment") == MARK)
+        except (UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+            return False

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.places import resolved
 from pipeline.regression.members import Members
 from pipeline.regression.uncertainty_conformal import Calibration
 from pipeline.regression.uncertainty_files import save_calibrations, write_arrays
@@ -49,7 +50,7 @@ def write(
         The folder holds something else.
     """
     check_replaceable(folder)
-    folder = folder.resolve()  # a link stays, and what it names is replaced
+    folder = resolved(folder)  # a link stays, and what it names is replaced
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     earlier = folder.with_name(f".{folder.name}.earlier")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -57,7 +58,8 @@ def write(
     try:
         members.save(unfinished / MODEL)
         save_calibrations([calibration], unfinished / CALIBRATION)
-        write_arrays(unfinished / REFERENCE, {"vectors": reference.vectors}, reference.described())
+        vectors = {"vectors": reference.vectors}
+        write_arrays(unfinished / REFERENCE, vectors, reference.described(), private=True)
         for name, text in texts.items():
             with atomic_file(unfinished / name) as file:
                 file.write(text.encode())

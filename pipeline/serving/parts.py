@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, writing
 from pipeline.faces.cropping import PASSING
 from pipeline.opening import printable
+from pipeline.places import alone
 from pipeline.serving import outputs
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.rows import FACE, SCHEMA
@@ -26,6 +27,7 @@ from pipeline.tables import open_table, read_table, temporary_for, write_batches
 CODE_VERSION = 2
 KEY = b"vec2age.part"
 PACKAGES = ("dlib-bin", "numpy", "pillow", "torch")
+LOCK = "lock"
 PART = re.compile(r"\d{6,}\.parquet")
 
 
@@ -115,6 +117,28 @@ class Work:
         }
 
 
+@contextmanager
+def parts_of(output: Path, asked: Path) -> Iterator[Path]:
+    """The folder beside an output where finished work waits, for this process alone; gone once it is empty.
+
+    `asked` is the output as it was named, for messages.
+
+    Raises
+    ------
+    UserError
+        It holds something else, or another process works there.
+    """
+    folder = output.with_name(f"{output.name}.parts")
+    check_parts(folder)
+    taken = f"another vec2age predict is writing {asked}: wait until it has ended, or name another output"
+    with ExitStack() as held:
+        with writing(asked):  # whether it can be is known before the work
+            held.enter_context(alone(folder / LOCK, taken))
+        yield folder
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def check_parts(folder: Path) -> None:
     """Refuse a place for parts that holds anything else: it would be in the way, and could be lost.
 
@@ -123,8 +147,11 @@ def check_parts(folder: Path) -> None:
     UserError
         With the file.
     """
-    if folder.is_dir():
-        foreign = sorted(path.name for path in folder.iterdir() if not is_part(path))
+    if folder.is_symlink():
+        found = "is a link"
+    elif folder.is_dir():
+        own = (path for path in folder.iterdir() if path.name != LOCK)
+        foreign = sorted(path.name for path in own if not is_part(path))
         if not foreign:
             return
         found = f"holds {printable(foreign[0])}, which predict did not write"
@@ -148,8 +175,7 @@ def is_part(path: Path) -> bool:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove parts, and the folder if nothing else has come into it."""
+    """Remove parts, and nothing else that has come into their folder."""
     with suppress(OSError):  # the output is written, which is what counts
         for path in [path for path in folder.iterdir() if is_part(path)]:
             path.unlink()
-        folder.rmdir()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.faces.quality import failures
 from pipeline.faces.shards import MEASURES
+from pipeline.opening import escaped
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.looking import Seen
 from pipeline.serving.reference import nearest
@@ -77,7 +78,9 @@ def rows(
             "faces": len(seen.faces),
         }
         if seen.rejection is not None:
-            found.append({**common, "status": seen.rejection.reason, "detail": seen.rejection.detail})
+            found.append(
+                {**common, "status": seen.rejection.reason, "detail": escaped(seen.rejection.detail)}
+            )
         for number, face in enumerate(seen.faces):
             said = next(judged)
             edges = zip(EDGES, (round(edge, DIGITS) for edge in face.box), strict=True)
@@ -94,7 +97,7 @@ def rows(
                     "detector_score": round(face.score, DIGITS),
                     **said,
                     **{name: round(value, DIGITS) for name, value in asdict(face.quality).items()},
-                    "warnings": "; ".join(notes),
+                    "warnings": escaped("; ".join(notes)),
                 }
             )
     return pa.Table.from_pylist(found, schema=SCHEMA)

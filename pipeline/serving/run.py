@@ -1,6 +1,6 @@
 """Folders of pictures to one file of predictions, resumable; and pictures in memory to a table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,14 @@ import pyarrow as pa
 
 from pipeline.errors import UserError, writing
 from pipeline.machine import roomy_cores
+from pipeline.opening import printable
+from pipeline.places import Identity, around, is_same, lies_in, resolved
 from pipeline.progress import bar
 from pipeline.serving import outputs
 from pipeline.serving.bundle import Bundle, load
 from pipeline.serving.memory import in_memory
 from pipeline.serving.overlay import draw_all
-from pipeline.serving.parts import Work, check_parts, remove_parts
+from pipeline.serving.parts import Work, parts_of, remove_parts
 from pipeline.serving.rows import SCHEMA
 from pipeline.serving.sources import count, walk
 from pipeline.serving.stream import BLOCK_FILES, TIMEOUT, blocks, predicted
@@ -70,11 +72,13 @@ def predict_files(
     workers: int | None = None,
     timeout: float = TIMEOUT,
     block_files: int = BLOCK_FILES,
+    force: bool = False,
 ) -> dict[str, int]:
     """Write the predictions for every file named and in every folder named.
 
     Interrupted at any moment, the same command goes on with the first unfinished block and ends with the
-    same file. Pictures are opened read-only; nothing is written into the folders named.
+    same file. Pictures are opened read-only; nothing is written into the folders named. An output that is a
+    link stays one: what it names is written.
 
     Parameters
     ----------
@@ -91,6 +95,8 @@ def predict_files(
         A folder for copies of the pictures with what was found drawn on them, or None.
     block_files
         Files whose rows are kept together.
+    force
+        Replace a file that is no earlier answer to the same question.
 
     Returns
     -------
@@ -100,56 +106,108 @@ def predict_files(
     Raises
     ------
     UserError
-        A path does not exist, there is no file, the output or copies would lie among the pictures or
-        around them, or the folder of the output's parts holds something else.
+        A path does not exist, there is no file, the output or copies would lie among the pictures, around
+        them or in the model, the output would replace something else, another process writes it, or the
+        folder of its parts holds something else.
     """
     outputs.check_name(output)
-    check_apart(paths, output, overlay)
-    parts = output.with_name(f"{output.name}.parts")
-    check_parts(parts)
+    check_apart(paths, bundle.folder, output, overlay)
+    asked, output, overlay = output, resolved(output), None if overlay is None else resolved(overlay)
+    names = None if force else [printable(str(path)) for path in paths]
+    outputs.check_replaceable(output, bundle.id, names)
     bundle.place_of(level)
-    total = count(paths)
+    total = count(paths, apart_from([output] if overlay is None else [output, overlay]))
     if not total:
         raise UserError(
             f"there is no file in {', '.join(map(str, paths))}: name a picture or a folder of pictures"
         )
-    with writing(output):  # whether it can be is known before the work
-        parts.mkdir(parents=True, exist_ok=True)
-    work = Work(parts, bundle, level, overlay)
-    with bar() as progress, ThreadPoolExecutor(workers or roomy_cores()) as pool:
-        line = progress.add_task("predicting", total=total)
+    with parts_of(output, asked) as parts:
+        work = Work(parts, bundle, level, overlay)
+        with bar() as progress, ThreadPoolExecutor(workers or roomy_cores()) as pool:
+            line = progress.add_task("predicting", total=total)
 
-        def step() -> None:
-            progress.advance(line)
+            def step() -> None:
+                progress.advance(line)
 
-        todo = work.unfinished(blocks(walk(paths), block_files), lambda files: progress.advance(line, files))
-        for block, table in predicted(
-            todo, bundle, workers=workers or roomy_cores(), timeout=timeout, level=level, step=step
-        ):
-            if overlay is not None:
-                draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
-            with writing(output):
-                work.keep(block, table)
-    outputs.write(output, SCHEMA, work.tables(), bundle.id)
-    counts = work.counts()
-    remove_parts(parts)
+            found = blocks(walk(paths), block_files)
+            todo = work.unfinished(found, lambda files: progress.advance(line, files))
+            for block, table in predicted(
+                todo, bundle, workers=workers or roomy_cores(), timeout=timeout, level=level, step=step
+            ):
+                if overlay is not None:
+                    draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
+                with writing(asked):
+                    work.keep(block, table)
+        check_apart(paths, bundle.folder, output, overlay)  # again: hours may have passed
+        outputs.check_replaceable(output, bundle.id, names)
+        outputs.write(output, SCHEMA, work.tables(), bundle.id)
+        counts = work.counts()
+        remove_parts(parts)
     return counts
 
 
-def check_apart(paths: Sequence[Path], output: Path, overlay: Path | None) -> None:
-    """Refuse to write among the pictures; and copies around them, where one could take a picture's place.
+def check_apart(paths: Sequence[Path], model: Path, output: Path, overlay: Path | None) -> None:
+    """Refuse to write among the pictures or into the model; and copies around pictures.
+
+    Places are compared by what they are, not by their names: links, bind mounts, hard links and the case of
+    letters make no other place of one.
+
+    Parameters
+    ----------
+    paths, model
+        What is read.
+    output, overlay
+        What is to be written.
 
     Raises
     ------
     UserError
         With both places.
     """
-    for path in paths:
-        place = path.resolve()
-        for target in [output, *([overlay] if overlay else [])]:
-            if target.resolve() == place or (path.is_dir() and target.resolve().is_relative_to(place)):
+    for target in [output, *([overlay] if overlay else [])]:
+        for path in paths:
+            if lies_in(target, path) if path.is_dir() else is_same(target, path):
                 raise UserError(f"{target} lies among the pictures of {path}: write to another place")
-        if overlay is not None and place.is_relative_to(overlay.resolve()):
+        if lies_in(target, model):
+            raise UserError(f"{target} lies in the model {model}: write to another place")
+    for path in paths:
+        if overlay is not None and lies_in(path, overlay):
             raise UserError(
                 f"{path} lies in {overlay}, where the copies would be written: name a folder of their own"
             )
+
+
+def check_beside(paths: Sequence[Path], output: Path) -> None:
+    """Refuse an output in the folder of pictures that are named by themselves: that holds pictures, too.
+
+    Where a person stands, the answer about one picture may lie beside it.
+
+    Raises
+    ------
+    UserError
+        With both places.
+    """
+    folder = resolved(output).parent
+    beside = [
+        path
+        for path in paths
+        if not path.is_dir() and any(is_same(folder, place.parent) for place in (path, resolved(path)))
+    ]
+    if beside and not (len(beside) == 1 and is_same(folder, Path())):
+        raise UserError(
+            f"{output} would lie beside {beside[0]}, among the pictures: name another place with --output, "
+            "or give --force"
+        )
+
+
+def apart_from(targets: Sequence[Path]) -> Callable[[Identity], None]:
+    """What refuses a folder, met while pictures are counted, that a target lies in under another name."""
+    outer = {place: target for target in targets for place in around(target)}
+
+    def met(place: Identity) -> None:
+        if place in outer:
+            raise UserError(
+                f"{outer[place]} lies among the pictures, under another name: write to another place"
+            )
+
+    return met

@@ -1,13 +1,15 @@
 """Which pictures: files and folders walked in a fixed order and never listed whole."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import opening
 from pipeline.errors import UserError
 from pipeline.faces.extract import Rejection
 from pipeline.opening import printable
+from pipeline.places import resolved
 
 Stamp = tuple[int, int] | None
 
@@ -49,47 +51,46 @@ class Source:
         return status.st_size, status.st_mtime_ns
 
 
-def walk(paths: Sequence[Path]) -> Iterator[Source]:
+def walk(paths: Sequence[Path], met: Callable[[tuple[int, int]], None] | None = None) -> Iterator[Source]:
     """Every file named, and every file in the folders named and below, in the order of names.
 
     All files are taken, whatever their names say: a photograph may be called anything. Links to folders are
-    not followed, so that there are no circles; links to files are, if they stay in the folder. Only one
-    folder's listing for each depth is in memory.
+    not followed, so that there are no circles; links to files are, if they stay in the folder. A folder that
+    cannot be listed is a source, too, with the reason. `met` is told device and inode of each folder.
 
     Raises
     ------
     UserError
-        A path does not exist.
+        A path does not exist, or is a link that leads to itself.
     """
     for path in paths:
         if not os.path.lexists(path):
             raise UserError(f"{path} does not exist: name a picture or a folder of pictures")
     for path in paths:
         if path.is_dir():
-            yield from _below(str(path), "", printable(str(path)))
+            yield from _below(str(path), printable(str(path)), met)
         else:
-            real = path.resolve()  # a link that is named is followed, unlike those met on the way
+            real = resolved(path)  # a link that is named is followed, unlike those met on the way
             yield Source(printable(str(path)), str(real.parent), real.name)
 
 
-def _below(root: str, relative: str, name: str) -> Iterator[Source]:
-    try:
-        with os.scandir(os.path.join(root, relative)) as listing:  # noqa: PTH118
-            entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        yield Source(
-            name, root, relative, trouble=Rejection("unreadable", f"the folder cannot be listed ({why})")
-        )
-        return
-    for entry, is_folder in entries:
-        inner, called = (f"{relative}/{entry}" if relative else entry), f"{name}/{printable(entry)}"
-        if is_folder:
-            yield from _below(root, inner, called)
-        else:
-            yield Source(called, root, inner)
+def _below(root: str, name: str, met: Callable[[tuple[int, int]], None] | None) -> Iterator[Source]:
+    troubles: list[Source] = []
+
+    def called(relative: str) -> str:
+        return f"{name}/{printable(relative)}" if relative else name
+
+    def unlisted(relative: str, error: OSError) -> None:
+        why = f"the folder cannot be listed ({error.strerror or error})"
+        troubles.append(Source(called(relative), root, relative, trouble=Rejection("unreadable", why)))
+
+    for relative in opening.walk(root, unlisted, met):
+        yield from troubles
+        troubles.clear()
+        yield Source(called(relative), root, relative)
+    yield from troubles
 
 
-def count(paths: Sequence[Path]) -> int:
+def count(paths: Sequence[Path], met: Callable[[tuple[int, int]], None] | None = None) -> int:
     """How many files `walk` will give."""
-    return sum(1 for _ in walk(paths))
+    return sum(1 for _ in walk(paths, met))

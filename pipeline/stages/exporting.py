@@ -18,6 +18,7 @@ from pipeline.encoders import View
 from pipeline.errors import UserError, writing
 from pipeline.faces.shards import MEASURES
 from pipeline.params import Params
+from pipeline.places import alone, resolved
 from pipeline.regression.members import Members
 from pipeline.regression.uncertainty import probabilities_for
 from pipeline.regression.uncertainty_conformal import Calibration
@@ -30,6 +31,7 @@ from pipeline.serving.encoding import EncoderSettings, matching_encoders
 from pipeline.serving.onnx_export import write_onnx
 from pipeline.serving.reference import Reference, chosen
 from pipeline.stages import files
+from pipeline.stages.apart import check_destination
 from pipeline.stages.encoding import own_settings
 from pipeline.stages.exportable import made_with
 from pipeline.stages.origin import ORIGIN
@@ -49,6 +51,8 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
         Something was not trained, calibrated or evaluated yet, the wish cannot be granted, or vectors,
         crops, encoders or settings are others by now than those that the model was made with.
     """
+    check_destination(folder, params)
+    packing.check_replaceable(folder)
     wanted = params.export
     calibration = find_calibration(wanted.method, wanted.kind)
     if wanted.level not in calibration.levels:
@@ -74,7 +78,9 @@ def export(params: Params, folder: Path, *, onnx: bool = True) -> Summary:
     }
     if onnx:
         extra[ONNX] = write_regressor
-    with writing(folder):
+    place = resolved(folder)
+    taken = f"another vec2age export is writing {folder}: wait until it has ended, or name another folder"
+    with writing(folder), alone(place.with_name(f".{place.name}.lock"), taken):
         identity = packing.write(
             folder,
             members=members,

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import params
+from pipeline.showing import plain
 from pipeline.stages import files
 from pipeline.stages.outputs import uncalibrated
 from pipeline.tables import open_table
@@ -45,8 +46,8 @@ def print_results() -> None:
             size = f"{sum(part.stat().st_size for part in parts) / 2**20:,.1f} MiB"
         else:
             size = "none: see below" if why and path.parent == files.CALIBRATED else "not yet: dvc repro"
-        table.add_row(what, str(path), rows, size)
+        table.add_row(what, plain(str(path)), rows, size)
     console = Console()
     console.print(table)
     if why:
-        console.print(f"\nNothing was calibrated: {why}", markup=False)
+        console.print(plain(f"\nNothing was calibrated: {why}"))

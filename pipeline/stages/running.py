@@ -2,20 +2,23 @@
 
 import json
 import platform
+import re
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
-import typer
-
-from pipeline import params
-from pipeline.credentials import masked, masked_tree
+from pipeline.credentials import masked_tree
 from pipeline.machine import available_cores
-from pipeline.stages import files
+from pipeline.opening import escaped
+from pipeline.places import alone
+from pipeline.showing import say
+from pipeline.stages import apart, files
 from pipeline.tables import atomic_file
 
 Summary = dict[str, str | int | float]
+SHARED = ("study",)
 RECORDED = ("train", "study", "evaluate", "report")
 
 
@@ -35,7 +38,7 @@ def run_stage(
     `options` are those of a stage that dvc.yaml runs once for each of several items; `private` ones, such as
     an address with a password, are neither printed nor logged.
     """
-    settings = params.load()
+    settings = apart.load()
     stage = import_module(f"pipeline.stages.{name}")
     workers = workers or available_cores()
     label = "-".join([name, *options.values()])
@@ -45,14 +48,23 @@ def run_stage(
         summary: Summary = stage.run(settings, workers, **options, **(private or {}))
         return summary, time.perf_counter() - start
 
-    if name in RECORDED and settings.tracking.trackers:
-        # by name, as the stage itself: nothing that a stage writes depends on who watches it
-        watched = import_module("pipeline.stages.tracked")
-        summary, seconds = watched.recorded(settings, label, name, options, act)
-    else:
-        summary, seconds = act()
-    write_log(label, seconds, workers, summary)
+    with by_itself(name, label):
+        if name in RECORDED and settings.tracking.trackers:
+            # by name, as the stage itself: nothing that a stage writes depends on who watches it
+            watched = import_module("pipeline.stages.tracked")
+            summary, seconds = watched.recorded(settings, label, name, options, act)
+        else:
+            summary, seconds = act()
+        write_log(label, seconds, workers, summary)
     print_summary(label, seconds, summary)
+
+
+def by_itself(name: str, label: str) -> AbstractContextManager[None]:
+    """What refuses a second run of a stage while one is at work in this folder, but for a study's."""
+    if name in SHARED:
+        return nullcontext()
+    lock = files.LOGS / f".{re.sub(r'[^A-Za-z0-9_.-]', '_', label)}.lock"
+    return alone(lock, f"another vec2age {name} is at work in this folder: wait until it has ended")
 
 
 def write_log(label: str, seconds: float, workers: int, summary: Summary) -> None:
@@ -78,6 +90,6 @@ def print_summary(label: str, seconds: float, summary: Summary) -> None:
 def print_counts(heading: str, summary: Mapping[str, str | int | float]) -> None:
     """Print counts under a heading."""
     width = max((len(key) for key in summary), default=0)
-    typer.echo(heading)
+    say(heading)
     for key, value in summary.items():
-        typer.echo(masked(f"  {key:<{width}}  {value}"))
+        say(escaped(f"  {key:<{width}}  {value}"))

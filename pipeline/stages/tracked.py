@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from pipeline import tracking
 from pipeline.credentials import masked_tree
 from pipeline.params import Params
 from pipeline.profiles import flatten
 from pipeline.reports.curves import LIVING
 from pipeline.reports.provenance import revision
+from pipeline.showing import complain
 from pipeline.stages import files
 from pipeline.tables import read_table, sha256
 from pipeline.tracking.base import Scalar, Trackers
@@ -52,7 +51,7 @@ def recorded(
     """
     wanted = params.tracking.model_dump()
     settings = {tracker: wanted.get(tracker, {}) for tracker in wanted["trackers"]}
-    trackers = tracking.build(settings, warn=lambda sentence: typer.echo(f"vec2age: {sentence}", err=True))
+    trackers = tracking.build(settings, warn=complain)
     trackers.start(label)
     trackers.params(inputs(params))
     try:

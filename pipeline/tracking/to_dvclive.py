@@ -81,7 +81,7 @@ class DVCLive(Tracker):
 
     def artefact(self, path: Path) -> None:
         """See `Tracker`; DVCLive itself would put the file into DVC's cache."""
-        shutil.copy(path, self.place)
+        shutil.copyfile(path, self.place / path.name)
 
     def end(self, failed: bool = False) -> None:
         """See `Tracker`."""

@@ -430,7 +430,7 @@ def test_a_copy_that_cannot_be_written_is_said_and_the_others_are_drawn(
         "b.png.drawn.jpg",
     ]
 
-    def full(path: Path) -> Any:
+    def full(path: Path, *, folder: int) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(overlay, "atomic_file", full)
