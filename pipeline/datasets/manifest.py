@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.datasets.limited import parsed
 from pipeline.datasets.sources import digest
 from pipeline.errors import UserError
 from pipeline.opening import Unusable, escaped, is_unicode, printable
@@ -109,24 +110,26 @@ def build_manifest(
             reject_target(record, rejects)
         else:
             checked.append((record, target))
+    parsed()
     base = os.path.realpath(root)
+    paths = list(dict.fromkeys(record.path or "" for record, _ in checked))
 
-    def fingerprint(item: tuple[Record, float]) -> str | Unusable:
+    def fingerprint(path: str) -> str | Unusable:
         try:
-            return digest(base, item[0].path or "")
+            return digest(base, path)
         except Unusable as error:
             return error
 
-    faces = []
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(fingerprint, checked)
-        for (record, target), result in zip(
-            checked, track(results, f"hashing {dataset}", len(checked)), strict=True
-        ):
-            if isinstance(result, Unusable):
-                reject(record, rejects, result.reason, str(result))
-            else:
-                faces.append(Face(result, target, record))
+        results = track(pool.map(fingerprint, paths), f"hashing {dataset}", len(paths))
+        found = dict(zip(paths, results, strict=True))
+    faces = []
+    for record, target in checked:
+        result = found[record.path or ""]
+        if isinstance(result, Unusable):
+            reject(record, rejects, result.reason, str(result))
+        else:
+            faces.append(Face(result, target, record))
     return to_table(settle(faces, rejects), dataset)
 
 
