@@ -77,7 +77,9 @@ class Rejects:
             }
             for (stage, reason, path), count in self.more.items()
         ]
-        ordered = sorted([*self.rows, *counted], key=lambda row: tuple(str(row[name] or "") for name in SCHEMA.names))
+        ordered = sorted(
+            [*self.rows, *counted], key=lambda row: tuple(str(row[name] or "") for name in SCHEMA.names)
+        )
         return pa.Table.from_pylist(ordered, schema=SCHEMA)
 
     def summary(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.datasets.limited import limited
+from pipeline.datasets.limited import within_limits
 from pipeline.errors import UserError
 from pipeline.registry import Registry
 from pipeline.rejects import Rejects
@@ -110,7 +110,7 @@ def read(
 
     # a set of several reads each part within limits of its own
     direct = name in RENDERED or name == "several"
-    table = build(collector) if direct else limited(build, collector, place)
+    table = build(collector) if direct else within_limits(build, collector, place)
     if rejects is None and collector.rows:
         counted = ", ".join(f"{reason}: {count}" for reason, count in collector.counts().items())
         warnings.warn(f"{root}: left out {counted}", LeftOutWarning, stacklevel=2)

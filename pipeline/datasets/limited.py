@@ -90,7 +90,7 @@ def in_use() -> int:
     return 1024 * int(next(line for line in text.splitlines() if line.startswith("VmData")).split()[1])
 
 
-def limited(build: Callable[[Rejects], pa.Table], rejects: Rejects, source: Path) -> pa.Table:
+def within_limits(build: Callable[[Rejects], pa.Table], rejects: Rejects, source: Path) -> pa.Table:
     """What a reader makes, made within limits.
 
     Parameters
@@ -127,7 +127,7 @@ def limited(build: Callable[[Rejects], pa.Table], rejects: Rejects, source: Path
 
 def _work(build: Callable[[Rejects], pa.Table], writing: int) -> NoReturn:
     """The forked process: build, send, end."""
-    global _watch  # noqa: PLW0603 - of this process alone
+    global _watch
     status = 1
     try:
         with os.fdopen(writing, "wb") as pipe, warnings.catch_warnings():
