@@ -17,9 +17,16 @@ SCHEMA = pa.schema(
 )
 
 
+MOST_ALIKE = 10_000
+"""Rows of one reason about one path, or about none; further ones are counted in one row."""
+
+
 @dataclass
 class Rejects:
     """Collects rejected faces and files; one row each, in the order they were met.
+
+    A table can hold millions of bad rows: beyond `MOST_ALIKE` of one reason about one path, or about none,
+    they are counted and not listed.
 
     Examples
     --------
@@ -30,11 +37,19 @@ class Rejects:
     """
 
     rows: list[dict[str, str | None]] = field(default_factory=list)
+    more: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
+    """How many are counted and not listed, by stage, reason and path."""
+    _alike: Counter[tuple[str, str, str | None]] = field(default_factory=Counter, repr=False)
 
     def add(
         self, *, stage: str, reason: str, detail: str, face_id: str | None = None, path: str | None = None
     ) -> None:
         """Record one rejection: `reason` is a short word to count by, `detail` a sentence to read."""
+        alike = (stage, reason, path)
+        self._alike[alike] += 1
+        if self._alike[alike] > MOST_ALIKE:
+            self.more[alike] += 1
+            return
         self.rows.append(
             {"face_id": face_id, "path": path, "stage": stage, "reason": reason, "detail": detail}
         )
@@ -45,11 +60,26 @@ class Rejects:
 
     def counts(self) -> dict[str, int]:
         """How many rows carry each reason, by reason."""
-        return dict(sorted(Counter(str(row["reason"]) for row in self.rows).items()))
+        found = Counter(str(row["reason"]) for row in self.rows)
+        for (_, reason, _), count in self.more.items():
+            found[reason] += count
+        return dict(sorted(found.items()))
 
     def table(self) -> pa.Table:
         """The rows as the table that data/rejects.parquet holds, in an order of their own content."""
-        ordered = sorted(self.rows, key=lambda row: tuple(str(row[name] or "") for name in SCHEMA.names))
+        counted = [
+            {
+                "face_id": None,
+                "path": path,
+                "stage": stage,
+                "reason": reason,
+                "detail": f"and {count:,} more with this reason",
+            }
+            for (stage, reason, path), count in self.more.items()
+        ]
+        ordered = sorted(
+            [*self.rows, *counted], key=lambda row: tuple(str(row[name] or "") for name in SCHEMA.names)
+        )
         return pa.Table.from_pylist(ordered, schema=SCHEMA)
 
     def summary(self) -> dict[str, int]:

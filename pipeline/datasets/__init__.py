@@ -22,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.datasets.limited import within_limits
 from pipeline.errors import UserError
 from pipeline.registry import Registry
 from pipeline.rejects import Rejects
@@ -102,7 +103,14 @@ def read(
     takes_workers = "workers" in inspect.signature(REGISTRY.factory(name)).parameters
     if takes_workers and workers is not None:
         settings["workers"] = workers
-    table = REGISTRY.build(name, root=existing(root, name), rejects=collector, **settings)
+    place = existing(root, name)
+
+    def build(own: Rejects) -> pa.Table:
+        return REGISTRY.build(name, root=place, rejects=own, **settings)
+
+    # a set of several reads each part within limits of its own
+    direct = name in RENDERED or name == "several"
+    table = build(collector) if direct else within_limits(build, collector, place)
     if rejects is None and collector.rows:
         counted = ", ".join(f"{reason}: {count}" for reason, count in collector.counts().items())
         warnings.warn(f"{root}: left out {counted}", LeftOutWarning, stacklevel=2)

@@ -13,8 +13,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-from pipeline.datasets.manifest import Record, build_manifest, reject
-from pipeline.datasets.tabular import csv_columns, csv_rows
+from pipeline.datasets.csv_tables import csv_columns, csv_rows, lacking
+from pipeline.datasets.joins import matched
+from pipeline.datasets.manifest import Record, build_manifest, reject, shorten, text
 from pipeline.errors import UserError
 from pipeline.rejects import Rejects
 
@@ -70,16 +71,20 @@ def read_appa_real(
         path = root / f"gt_avg_{part}.csv"
         if not path.is_file():
             continue
-        attributes = attributes_of(root / f"allcategories_{part}.csv", rejects)
+        side = root / f"allcategories_{part}.csv"
+        attributes, images = attributes_of(side, rejects), []
         columns = csv_columns(path)
         for name in ("file_name", TARGETS[target]):
             if name not in columns:
-                raise UserError(f"{path} has no column {name!r}: it has {', '.join(columns)}")
+                raise lacking(path, name, columns)
         for where, row in csv_rows(path, columns, rejects):
-            name = str(row["file_name"])
+            name = str(row["file_name"]).strip()
+            images.append(name)
             face = f"{part}/{name}_face.jpg" if aligned else f"{part}/{name}"
             groups = {**attributes.get(name, dict.fromkeys(ATTRIBUTES)), "folder": split}
             records.append(Record(face, row[TARGETS[target]], groups=groups, where=where))
+        if side.is_file():
+            matched(side, attributes, images, rejects)
     if not records:
         raise UserError(f"{root} holds no gt_avg_train.csv with faces: set data.root to appa-real-release")
     return build_manifest(records, root, "appa_real", rejects, workers)
@@ -88,8 +93,8 @@ def read_appa_real(
 def attributes_of(path: Path, rejects: Rejects) -> dict[str, Mapping[str, object]]:
     """The groups of each picture, by its name."""
     if not path.is_file():
-        lacking = f"{path} does not exist: gender, ethnicity, expression and makeup are unknown"
-        warnings.warn(lacking, MissingAttributesWarning, stacklevel=3)
+        absent = f"{path} does not exist: gender, ethnicity, expression and makeup are unknown"
+        warnings.warn(absent, MissingAttributesWarning, stacklevel=3)
         return {}
     columns = csv_columns(path)
     lower = {name.strip().lower(): name for name in columns}
@@ -99,17 +104,21 @@ def attributes_of(path: Path, rejects: Rejects) -> dict[str, Mapping[str, object
     }
     file = lower.get("file", lower.get("file_name"))
     if file is None:
-        raise UserError(f"{path} has no column 'file': it has {', '.join(columns)}")
+        raise lacking(path, "file", columns)
     unknown = [group for group, name in names.items() if name is None]
     if unknown:
-        lacking = f"{path} tells no {', '.join(unknown)}: its columns are {', '.join(columns)}"
-        warnings.warn(lacking, MissingAttributesWarning, stacklevel=3)
+        absent = f"{path} tells no {', '.join(unknown)}: its columns are {', '.join(columns)}"
+        warnings.warn(absent, MissingAttributesWarning, stacklevel=3)
     found: dict[str, Mapping[str, object]] = {}
     for where, row in csv_rows(path, columns, rejects):
-        key = str(row[file])
+        key = str(row[file]).strip()
+        told = {group: None if name is None else row[name] for group, name in names.items()}
         if key in found:
-            detail = f"the picture {key} has attributes before; the first are kept"
+            unlike = [group for group, value in told.items() if text(value) != text(found[key][group])]
+            what = f"{', '.join(unlike)} differ and are unknown" if unlike else "the same ones"
+            detail = f"the picture {shorten(key)} has attributes before: {what}"
             reject(Record(None, None, where=where), rejects, "duplicate_row", detail)
-            continue
-        found[key] = {group: None if name is None else row[name] for group, name in names.items()}
+            found[key] = {**found[key], **dict.fromkeys(unlike)}
+        else:
+            found[key] = told
     return found

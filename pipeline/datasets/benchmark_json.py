@@ -7,12 +7,12 @@ published splits) and `aligned_bbox`. Faces are found again by the pipeline's ow
 `aligned_bbox` is not used.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.datasets.json_stream import items
 from pipeline.datasets.manifest import Record, build_manifest, check_groups, reject, shorten
 from pipeline.datasets.sources import source_file
 from pipeline.errors import UserError
@@ -54,15 +54,9 @@ def read_benchmark_json(
     """
     check_groups(groups)
     path = source_file(root, table)
-    try:
-        rows = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path} must hold a list of records, not {type(rows).__name__}")
     base = path.parent if root.is_file() else root
     records = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(items(path), 1):
         where = f"{path.name}, record {number}"
         if not isinstance(row, dict) or not isinstance(row.get("img_path"), str):
             problem = f"{shorten(row)} is not an object with a text 'img_path'"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.datasets.image_sets import ImageSet, Listed
+from pipeline.datasets.limited import parsing
 from pipeline.datasets.manifest import STAGE, shorten
 from pipeline.datasets.sources import PICTURE_SUFFIXES, pictures, walk
 from pipeline.errors import UserError
@@ -67,6 +68,7 @@ def list_fer2013(root: Path, rejects: Rejects) -> list[Listed]:
 def read_fer2013_csv(file: Path, rejects: Rejects, merge_tests: bool) -> ImageSet:
     """The published table: emotion, pixels and Usage in every row."""
     rows, labels, splits, names = [], [], [], []
+    parsing(file)
     with file.open(encoding="utf-8", newline="") as text:
         reader = csv.DictReader(text)
         try:
@@ -120,6 +122,7 @@ def list_raf_db(root: Path, rejects: Rejects, kind: str) -> list[Listed]:
     table = root / base / RAF_LIST
     if not table.is_file():
         raise UserError(f"{table} does not exist: set the root to RAF-DB's folder 'basic', or the one above")
+    parsing(table)
     found = []
     for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if not line.strip():

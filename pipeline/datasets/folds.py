@@ -96,5 +96,12 @@ def column_of(manifest: pa.Table, faces: Faces, column: str) -> list[str]:
     by_id = dict(zip(manifest["face_id"].to_pylist(), manifest[column].to_pylist(), strict=True))
     values = [by_id[face_id] for face_id in faces.ids]
     if None in values:
-        raise UserError(f"face {faces.ids[values.index(None)]} has no {column!r}: the division is incomplete")
+        face_id = faces.ids[values.index(None)]
+        named = manifest["path"].to_pylist() if "path" in manifest.column_names else []
+        path = dict(zip(manifest["face_id"].to_pylist(), named, strict=False)).get(face_id)
+        raise UserError(
+            f"face {face_id}{f' ({path})' if path else ''} has no {column!r}: the division is incomplete "
+            f"({values.count(None)} such faces); give it one, and where rows on one image disagree, as the "
+            "rejects of ingest say, correct one of them"
+        )
     return values

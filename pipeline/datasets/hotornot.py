@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from pipeline.datasets.limited import parsing
 from pipeline.datasets.manifest import Record, build_manifest, reject, shorten
 from pipeline.errors import UserError
 from pipeline.rejects import Rejects
@@ -70,6 +71,7 @@ def read_hotornot(
 def rows(path: Path, rejects: Rejects) -> list[tuple[str, str, str, str]]:
     """The place, name, score and part of each good row of one table."""
     found = []
+    parsing(path)
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:

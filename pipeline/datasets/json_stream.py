@@ -1,7 +1,7 @@
 """A large JSON object read entry by entry, in bounded memory, duplicate keys included."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 
 CHUNK = 1 << 20
 LARGEST_ENTRY = 64 << 20
+LONGEST_WHOLE = 4000
 BLANK = " \t\r\n"
 
 
@@ -44,13 +45,39 @@ def entries(path: Path) -> Iterator[tuple[str, Any]]:
             raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
 
 
+def items(path: Path) -> Iterator[Any]:
+    """Yield the items of the one list that a JSON file holds; errors as of `entries`."""
+    with open(path, encoding="utf-8-sig") as file:
+        reader = Window(path, file.read, whole)
+        try:
+            if reader.peek() == "{":
+                raise UserError(f"{path} must hold a list of records, not dict")
+            reader.expect("[")
+            if reader.peek() != "]":
+                while True:
+                    yield reader.value()
+                    if reader.peek() != ",":
+                        break
+                    reader.expect(",")
+            reader.expect("]")
+            if reader.peek():
+                raise reader.error("there is more after the list's end")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
+
+
+def whole(digits: str) -> float:
+    """A number without a point: as it is, or a float where it has more digits than Python converts."""
+    return int(digits) if len(digits) < LONGEST_WHOLE else float(digits)
+
+
 class Window:
     """The part of a text that is being looked at; reads on as far as the next value needs."""
 
-    def __init__(self, path: Path, read: Any) -> None:
+    def __init__(self, path: Path, read: Any, parse_int: Callable[[str], Any] = float) -> None:
         self.path = path
         self.read = read
-        self.decoder = json.JSONDecoder(parse_int=float)
+        self.decoder = json.JSONDecoder(parse_int=parse_int, object_pairs_hook=self.once)
         self.text = ""
         self.position = 0
         self.dropped = 0
@@ -58,6 +85,15 @@ class Window:
     def error(self, problem: str) -> UserError:
         """What is wrong, with the character it is wrong at."""
         return UserError(f"{self.path}, character {self.dropped + self.position + 1}: {problem}")
+
+    def once(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object; one that has a key twice is refused, since which value is meant cannot be told."""
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise self.error(f"the key {twice!r:.60} occurs twice in the object that begins here: keep one")
+        return made
 
     def more(self) -> bool:
         """Read on, forgetting what is behind; False at the file's end."""

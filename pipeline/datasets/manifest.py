@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.datasets.sources import digest
+from pipeline.datasets.limited import parsed
+from pipeline.datasets.paths import hint, is_missing, meant
 from pipeline.errors import UserError
 from pipeline.opening import Unusable, escaped, is_unicode, printable
 from pipeline.progress import track
@@ -28,6 +29,16 @@ RESERVED = frozenset(
 )
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 NAMED_IN_A_CONFLICT = 5
+MISSING = frozenset(
+    {"", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "nan", "NaN", "NAN", "-nan", "-NaN", "NaT", "None"}
+    | {"null", "Null", "NULL", "unknown", "Unknown", "UNKNOWN", "-", "--", "?"}
+)
+"""How tables write that a value is missing: as pandas reads them, and three more signs.
+
+Exactly as written: "Na" is a name and "none" a kind of glasses. Namibia's code is taken as missing.
+"""
+NOBODY = MISSING | {"none", "NONE", "na"}
+"""The same for who it is; "0" and "-1" are subjects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +120,24 @@ def build_manifest(
             reject_target(record, rejects)
         else:
             checked.append((record, target))
+    parsed()
     base = os.path.realpath(root)
+    paths = list(dict.fromkeys(record.path or "" for record, _ in checked))
 
-    def fingerprint(item: tuple[Record, float]) -> str | Unusable:
-        try:
-            return digest(base, item[0].path or "")
-        except Unusable as error:
-            return error
+    def fingerprint(path: str) -> tuple[str, str | Unusable]:
+        return meant(base, path)
 
-    faces = []
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(fingerprint, checked)
-        for (record, target), result in zip(
-            checked, track(results, f"hashing {dataset}", len(checked)), strict=True
-        ):
-            if isinstance(result, Unusable):
-                reject(record, rejects, result.reason, str(result))
-            else:
-                faces.append(Face(result, target, record))
+        results = track(pool.map(fingerprint, paths), f"hashing {dataset}", len(paths))
+        found = dict(zip(paths, results, strict=True))
+    hint(base, [path for path, (_, result) in found.items() if is_missing(result)], len(found))
+    faces = []
+    for record, target in checked:
+        path, result = found[record.path or ""]
+        if isinstance(result, Unusable):
+            reject(record, rejects, result.reason, str(result))
+        else:
+            faces.append(Face(result, target, replace(record, path=path)))
     return to_table(settle(faces, rejects), dataset)
 
 
@@ -160,7 +171,7 @@ def reject(record: Record, rejects: Rejects, reason: str, detail: str, face_id: 
 def reject_target(record: Record, rejects: Rejects) -> None:
     """Record a target that is not a number, or missing."""
     value = record.target
-    missing = value is None or (isinstance(value, str) and not value.strip())
+    missing = text(value) is None
     detail = "the target is missing" if missing else f"the target {shorten(value)} is not a finite number"
     reject(record, rejects, "missing_target" if missing else "bad_target", detail)
 
@@ -199,8 +210,9 @@ def conflict(group: Sequence[Face], rejects: Rejects, reason: str, what: str, sa
     """Reject every face of a contradictory group, naming what each one says."""
     more = len(said) - NAMED_IN_A_CONFLICT
     listed = ", ".join(said[:NAMED_IN_A_CONFLICT]) + (f" and {more} more" if more > 0 else "")
+    detail = f"{what}: {listed}"
     for face in group:
-        reject(face.record, rejects, reason, f"{what}: {listed}", face.face_id)
+        reject(face.record, rejects, reason, detail, face.face_id)
 
 
 def merge(group: Sequence[Face], rejects: Rejects) -> Face:
@@ -214,22 +226,31 @@ def merge(group: Sequence[Face], rejects: Rejects) -> Face:
             if text(first.record.groups.get(name)) != text(face.record.groups.get(name))
         )
         groups.update(dict.fromkeys(unlike))
-        notes = [f"{name} differs and is taken as unknown" for name in unlike]
-        if text(face.record.subject) != text(first.record.subject):
+        notes = [
+            f"{name} differs ({shorten(first.record.groups.get(name))} there, "
+            f"{shorten(face.record.groups.get(name))} here) and is taken as unknown"
+            for name in unlike
+        ]
+        if who(face.record.subject) != who(first.record.subject):
             notes.append(f"subject differs, {shorten(first.record.subject)} is kept")
         detail = "; ".join([f"the same as {first.name()}, which is kept", *notes])
         reject(face.record, rejects, "duplicate", detail, face.face_id)
     return replace(first, record=replace(first.record, groups=groups))
 
 
-def text(value: object) -> str | None:
-    """A group or subject as text; nothing, blank and NaN are None, a whole float loses its '.0'."""
+def text(value: object, missing: Container[str] = MISSING) -> str | None:
+    """A group as text; nothing, NaN and words for what is missing are None, a whole float loses its '.0'."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     written = str(value).strip()
-    return (written if is_unicode(written) else printable(written)) or None
+    return None if written in missing else written if is_unicode(written) else printable(written)
+
+
+def who(value: object) -> str | None:
+    """A subject as text, None where unknown."""
+    return text(value, NOBODY)
 
 
 def check_groups(groups: Iterable[str]) -> None:
@@ -250,7 +271,7 @@ def to_table(faces: Sequence[Face], dataset: str) -> pa.Table:
         "face_id": pa.array([face.face_id for face in faces], pa.string()),
         "path": pa.array([normal(face.record.path) for face in faces], pa.string()),
         "target": pa.array([face.target for face in faces], pa.float64()),
-        "subject": pa.array([text(face.record.subject) for face in faces], pa.string()),
+        "subject": pa.array([who(face.record.subject) for face in faces], pa.string()),
         "dataset": pa.array([dataset] * len(faces), pa.string()),
     }
     for name in groups:

@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from pipeline.datasets.manifest import Record, build_manifest
+from pipeline.datasets.csv_tables import csv_columns, csv_rows, lacking
+from pipeline.datasets.joins import matched
+from pipeline.datasets.manifest import Record, build_manifest, reject, shorten
 from pipeline.datasets.names import named_records
 from pipeline.datasets.sources import source_file
-from pipeline.datasets.tabular import csv_columns, csv_rows
-from pipeline.errors import UserError
 from pipeline.rejects import Rejects
 
 NAME = re.compile(r"(?P<subject>\d+)_\d+(?P<gender>[MF])(?P<age>\d{2,3})", re.ASCII | re.IGNORECASE)
@@ -71,6 +71,9 @@ def read_morph2(
         return Record(str(path), int(match["age"]), match["subject"] if subjects else None, groups)
 
     records = named_records(root, rejects, parse, "009055_1M54.JPG", () if table is None else (".csv",))
+    if table is not None:
+        stems = [PurePosixPath(record.path or "").stem.upper() for record in records]
+        matched(source_file(root, table), races, stems, rejects)
     return build_manifest(records, root, "morph2", rejects, workers)
 
 
@@ -79,10 +82,13 @@ def races_of(path: Path, rejects: Rejects) -> dict[str, str | None]:
     columns = csv_columns(path)
     for name in ("photo", "race"):
         if name not in columns:
-            raise UserError(f"{path} has no column {name!r}: it has {', '.join(columns)}")
-    return {
-        PurePosixPath(str(row["photo"]).replace("\\", "/")).stem.upper(): ETHNICITY.get(
-            str(row["race"]).strip().upper()
-        )
-        for _, row in csv_rows(path, columns, rejects)
-    }
+            raise lacking(path, name, columns)
+    races: dict[str, str | None] = {}
+    for where, row in csv_rows(path, columns, rejects):
+        photo = PurePosixPath(str(row["photo"]).strip().replace("\\", "/")).stem.upper()
+        race = ETHNICITY.get(str(row["race"]).strip().upper())
+        if races.setdefault(photo, race) != race:
+            detail = f"the photo {shorten(photo)} has another race before; it is taken as unknown"
+            reject(Record(None, None, where=where), rejects, "conflicting_rows", detail)
+            races[photo] = None
+    return races

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.datasets.csv_tables import csv_columns, csv_rows
 from pipeline.datasets.manifest import Record, build_manifest, reject
 from pipeline.datasets.sources import source_file
-from pipeline.datasets.tabular import csv_columns, csv_rows
 from pipeline.datasets.xlsx import rows
 from pipeline.errors import UserError
 from pipeline.rejects import Rejects

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from pipeline.datasets.joins import matched
+from pipeline.datasets.limited import parsing
 from pipeline.datasets.manifest import Record, build_manifest, reject, shorten
 from pipeline.datasets.sources import source_file
 from pipeline.errors import UserError
@@ -51,12 +53,17 @@ def read_scut_fbp5500(
         `split.folder`: `split_60_40` (train, test) and `fold` (1 to 5: the fold that tests a face).
     """
     path = source_file(root, table)
+    listed = lines(path, rejects)
+    images = [name for _, name, _ in listed]
     sixty = division(root, {f"{SIXTY}/{part}.txt": part for part in ("train", "test")}, rejects)
     folds = division(
         root, {f"{FOLDS}/cross_validation_{k}/test_{k}.txt": str(k) for k in range(1, 6)}, rejects
     )
     records = []
-    for where, name, score in lines(path, rejects):
+    for told, first in ((sixty, root / SIXTY), (folds, root / FOLDS)):
+        if told:
+            matched(first, told, images, rejects)
+    for where, name, score in listed:
         match = NAME.fullmatch(PurePosixPath(name).stem)
         groups = {
             "gender": GENDER[match["gender"]] if match else None,
@@ -74,6 +81,7 @@ def read_scut_fbp5500(
 def lines(path: Path, rejects: Rejects) -> list[tuple[str, str, str]]:
     """The place, name and score of each good line of a file of labels."""
     found = []
+    parsing(path)
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             fields = line.split()

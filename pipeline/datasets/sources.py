@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline import opening
+from pipeline.datasets.limited import parsing
 from pipeline.errors import UserError
 from pipeline.opening import Unusable, escaped, is_unicode, open_inside, printable
 from pipeline.rejects import Rejects
@@ -81,14 +82,18 @@ def source_file(root: Path, name: str) -> Path:
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise UserError(f"{path} {what}: name the table with the setting 'table', relative to {root}")
+    parsing(path)
     return path
 
 
 def source_files(root: Path, pattern: str) -> list[Path]:
     """The files of a vector set: the root itself, or those in it that match a pattern, sorted."""
     if root.is_file():
-        return [root]
-    files = sorted(path for path in root.glob(pattern) if path.is_file()) if root.is_dir() else []
+        files = [root]
+    else:
+        files = sorted(path for path in root.glob(pattern) if path.is_file()) if root.is_dir() else []
     if not files:
         raise UserError(f"{root} holds no {pattern}: set data.root to the file, or to the folder it lies in")
+    for path in files:
+        parsing(path)
     return files

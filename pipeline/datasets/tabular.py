@@ -1,16 +1,16 @@
 """Faces listed in a table: CSV or Parquet, with a path, a target and any groups."""
 
-import codecs
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.datasets.arrow_columns import plain_columns
+from pipeline.datasets.csv_tables import csv_columns, csv_rows, different, lacking
 from pipeline.datasets.manifest import Record, build_manifest, check_groups, reject
 from pipeline.datasets.sources import source_file
 from pipeline.errors import UserError
-from pipeline.opening import is_unicode, printable
+from pipeline.opening import is_unicode
 from pipeline.rejects import Rejects
 from pipeline.tables import open_table, read_table
 
@@ -37,7 +37,7 @@ def read_csv(
         is not UTF-8, is a `bad_row`.
     table
         The table, relative to the root: Parquet where its name ends in .parquet, else CSV with a header, in
-        UTF-8.
+        UTF-8, as it is or compressed by gzip.
     path_column, target_column
         The columns of paths and targets.
     subject_column
@@ -60,9 +60,11 @@ def read_csv(
     path = source_file(root, table)
     base = path.parent if root.is_file() else root
     columns = parquet_columns(path) if is_parquet(path) else csv_columns(path)
-    for name in (path_column, target_column, *([subject_column] if subject_column else ()), *(groups or ())):
-        if name not in columns:
-            raise UserError(f"{path} has no column {name!r}: it has {named_columns(columns)}")
+    known = set(columns)
+    wanted = {"path_column": path_column, "target_column": target_column, "subject_column": subject_column}
+    for setting, name in [*wanted.items(), *(("groups", group) for group in groups or ())]:
+        if name is not None and name not in known:
+            raise lacking(path, name, columns, setting)
     if subject_column is None and "subject" in columns:
         subject_column = "subject"
     used = {path_column, target_column, subject_column}
@@ -70,7 +72,11 @@ def read_csv(
     check_groups(kept)
     records, left_out = [], len(rejects.rows)
     texts = [*kept, *([subject_column] if subject_column else ())]
-    for where, row in parquet_rows(path) if is_parquet(path) else csv_rows(path, columns, rejects):
+    plain = [path_column, *texts, target_column]
+    parquet = is_parquet(path)
+    for where, row in (
+        parquet_rows(path, plain, target_column) if parquet else csv_rows(path, columns, rejects)
+    ):
         named = row[path_column]
         foreign = [name for name in texts if isinstance(value := row[name], str) and not is_unicode(value)]
         if foreign and is_unicode(str(named)):
@@ -91,14 +97,6 @@ def read_csv(
     return build_manifest(records, base, "csv", rejects, workers)
 
 
-def named_columns(columns: Sequence[str]) -> str:
-    """Columns for a message; says so where another character than a comma seems to separate them."""
-    other = next((mark for mark in ";\t|" if mark in columns[0]), None) if len(columns) == 1 else None
-    if other is not None:
-        return f"the one column {columns[0]!r}; separate fields by commas, not by {other!r}"
-    return ", ".join(repr(name) if name != name.strip() else printable(name) for name in columns)
-
-
 def is_parquet(path: Path) -> bool:
     """Whether a table is Parquet, by its name."""
     return path.suffix.lower() in (".parquet", ".pq")
@@ -106,53 +104,16 @@ def is_parquet(path: Path) -> bool:
 
 def parquet_columns(path: Path) -> list[str]:
     """The column names of a Parquet table."""
-    return list(open_table(path).schema_arrow.names)
-
-
-def parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """The rows of a Parquet table with their places."""
-    number = 0
-    for batch in read_table(path).to_batches(max_chunksize=8192):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path.name}, row {number}", row
-
-
-def csv_columns(path: Path) -> list[str]:
-    """The header of a CSV table; a column without a name or with another's is refused."""
-    with path.open("rb") as raw:
-        if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise UserError(f"{path} is UTF-16 text: save it as UTF-8 (Excel: CSV UTF-8)")
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        try:
-            names = next(csv.reader(file, strict=True), [])
-        except csv.Error as error:
-            raise UserError(f"{path}, line 1: {error}") from None
-    for index, name in enumerate(names):
-        if not name.strip() or name in names[:index]:
-            raise UserError(f"{path}: column {index + 1} is called {name!r}: give each column its own name")
-    if not names:
-        raise UserError(f"{path} is empty: it must begin with a header such as path,target")
+    names = list(open_table(path).schema_arrow.names)
+    different(names, path)
     return names
 
 
-def csv_rows(
-    path: Path, columns: Sequence[str], rejects: Rejects
-) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """The rows of a CSV table with their places; rows of another length are rejected."""
-    # Bytes that are not UTF-8 survive as surrogates, so that one bad name costs one row and not the table.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            next(reader)
-            for fields in reader:
-                where = f"{path.name}, line {reader.line_num}"
-                if not fields:
-                    continue
-                if len(fields) != len(columns):
-                    problem = f"{len(fields)} fields where the header has {len(columns)}"
-                    reject(Record(None, None, where=where), rejects, "bad_row", problem)
-                else:
-                    yield where, dict(zip(columns, fields, strict=True))
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+def parquet_rows(path: Path, names: Sequence[str], target: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The rows of a Parquet table with their places."""
+    number = 0
+    table = read_table(path, list(dict.fromkeys(names)))
+    for batch in plain_columns(table, path, names, [target]).to_batches(max_chunksize=8192):
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{path.name}, row {number}", row

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.datasets.arrow_columns import plain_columns
+from pipeline.datasets.csv_tables import different, lacking
 from pipeline.datasets.manifest import (
     Face,
     Record,
@@ -147,10 +149,16 @@ def read_vectors(
     records = []
     for file in source_files(root, "*.parquet"):
         schema = open_table(file).schema_arrow
-        given = [name for name in (path_column, subject_column) if name is not None]
-        for name in (id_column, target_column, vector_column, *given, *(groups or ())):
+        different(schema.names, file)
+        wanted = {"id_column": id_column, "target_column": target_column, "vector_column": vector_column}
+        wanted |= {
+            setting: name
+            for setting, name in (("path_column", path_column), ("subject_column", subject_column))
+            if name is not None
+        }
+        for setting, name in [*wanted.items(), *(("groups", group) for group in groups or ())]:
             if name not in schema.names:
-                raise UserError(f"{file} has no column {name!r}: it has {', '.join(schema.names)}")
+                raise lacking(file, name, schema.names, setting)
         kind = schema.field(vector_column).type
         if not is_vector_type(kind):
             raise UserError(f"{file}: column {vector_column!r} is {kind}, not lists of floats")
@@ -161,7 +169,8 @@ def read_vectors(
         check_groups(kept)
         table = read_rows(file, pa.types.is_fixed_size_list(kind))
         vectors = rows_of_vectors(table[vector_column])
-        for index, row in enumerate(table.drop_columns([vector_column]).to_pylist()):
+        plain = [name for name in (id_column, target_column, paths, subjects, *kept) if name is not None]
+        for index, row in enumerate(plain_columns(table, file, plain, [target_column]).to_pylist()):
             record = Record(
                 None if paths is None or row[paths] is None else str(row[paths]),
                 row[target_column],

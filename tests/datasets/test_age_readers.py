@@ -73,7 +73,7 @@ def test_morph2_takes_ethnicity_from_its_table(tmp_path):
         "Album2/100001_00F19.jpg": (None, None),
         "Album2/100002_0M101.JPG": (None, None),
     }
-    assert rejects.counts() == {"bad_row": 1}
+    assert rejects.counts() == {"bad_row": 1, "unmatched": 1}
     (tmp_path / "wrong.csv").write_text("photo,age\n")
     with pytest.raises(UserError, match=r"wrong.csv has no column 'race': it has photo, age"):
         read("morph2", tmp_path, table="wrong.csv")
@@ -109,11 +109,17 @@ def test_appa_real_reads_ages_attributes_and_its_division(tmp_path):
     names = ("target", "gender", "ethnicity", "expression", "makeup", "folder")
     assert columns(rows, *names) == {
         "train/000000.jpg": (4.0, "male", "caucasian", "slightlyhappy", "notclear", "train"),
-        "train/000001.jpg": (18.0, "female", "asian", "neutral", "makeup", "train"),
+        "train/000001.jpg": (18.0, None, "asian", "neutral", "makeup", "train"),
         "valid/000003.jpg": (33.0, None, None, None, None, "validation"),
         "test/000004.jpg": (61.0, "male", "afroamerican", "other", None, "test"),
     }
-    assert rejects.counts() == {"bad_row": 1, "duplicate_row": 1, "missing_file": 1, "missing_target": 1}
+    assert rejects.counts() == {
+        "bad_row": 1,
+        "duplicate_row": 1,
+        "missing_file": 1,
+        "missing_target": 1,
+        "unmatched": 2,
+    }
     assert any("gt_avg_train.csv, line 6: 2 fields" in str(row["detail"]) for row in rejects.rows)
 
 

@@ -139,7 +139,7 @@ def test_scut_fbp5500_has_groups_and_its_official_divisions(tmp_path):
         "Images/CM4.jpg": (3.0, "male", "Caucasian", "test", "4"),
         "Images/CF5.jpg": (3.333333, "female", "Caucasian", "test", "5"),
     }
-    assert rejects.counts() == {"bad_row": 2, "bad_target": 1, "missing_file": 1}
+    assert rejects.counts() == {"bad_row": 2, "bad_target": 1, "missing_file": 1, "unmatched": 2}
     details = [str(row["detail"]) for row in rejects.rows]
     assert any("test.txt, line 3: the picture 'AF1.jpg' is in part train too" in detail for detail in details)
 

@@ -104,7 +104,10 @@ def test_csv_bad_rows_cost_themselves_only(tmp_path: Path) -> None:
             "has no column 'path': it has the one column 'path;target'; separate fields by",
         ),
         ("path, target\na.jpg, 5\n", "has no column 'target': it has path, ' target'"),
-        ("path,a\0b\na.jpg,5\n", r"has no column 'target': it has path, a\\x00b$"),
+        (
+            "path,a\0b\na.jpg,5\n",
+            r"has no column 'target': it has path, a\\x00b; set data.settings.target_column",
+        ),
         ("path,target,path\na,5,b\n", "labels.csv: column 3 is called 'path'"),
         ("path,target,\na,5,b\n", "labels.csv: column 3 is called ''"),
         ("path,target,face_id\na,5,b\n", "group column 'face_id'"),
@@ -256,11 +259,11 @@ def test_benchmark_json_keeps_subject_gender_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "must hold a list of records, not dict"),
         ("{}", "must hold a list of records, not dict"),
         ("[]", "holds no record"),
-        ("[" * 200_000, "is not JSON"),
-        ("\xff", "is not JSON"),
+        ("[" * 200_000, "too many nested brackets"),
+        ("\xff", "is not UTF-8 text"),
     ],
 )
 def test_refuses_what_is_not_a_benchmark_json(tmp_path: Path, content: str, message: str) -> None:

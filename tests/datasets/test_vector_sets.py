@@ -218,12 +218,11 @@ def test_vectors_rejects_row_by_row(tmp_path: Path) -> None:
     assert table["face_id"].to_pylist() == ["a", "f"]
     assert rejects.counts() == {
         "bad_row": 1,
-        "bad_target": 1,
         "bad_vector": 1,
         "conflicting_targets": 2,
         "conflicting_vectors": 2,
         "duplicate": 1,
-        "missing_target": 1,
+        "missing_target": 2,
         "wrong_width": 1,
     }
     details = {row["reason"]: str(row["detail"]) for row in rejects.rows}
