@@ -52,17 +52,6 @@ def unmarked(tree: Any) -> Any:
     return [unmarked(one) for one in tree] if isinstance(tree, list | tuple) else tree
 
 
-def as_text(name: str) -> str:
-    """A name as Plotly shows it: its own HTML would be obeyed, and only line breaks are ours.
-
-    Examples
-    --------
-    >>> as_text("<b>A & B</b>: 3<br>years")
-    '&lt;b&gt;A &amp; B&lt;/b&gt;: 3<br>years'
-    """
-    return html.escape(name, quote=False).replace("&lt;br&gt;", "<br>")
-
-
 def traces(mark: Mark) -> list[Any]:
     """The Plotly traces of one mark."""
     match mark:
@@ -86,10 +75,10 @@ def traces(mark: Mark) -> list[Any]:
 def told(mark: Mark) -> dict[str, Any]:
     """What legend and pointer say of a mark."""
     in_legend = bool(mark.name) and not (isinstance(mark, Line) and mark.faint)
-    legend = {"name": as_text(mark.name), "legendgroup": mark.name, "showlegend": in_legend}
+    legend = {"name": mark.name, "legendgroup": mark.name, "showlegend": in_legend}
     if not mark.labels:
         return {**legend, "hovertemplate": "%{x}: %{y}"}
-    return {**legend, "text": list(map(as_text, mark.labels)), "hovertemplate": "%{text}<extra></extra>"}
+    return {**legend, "text": list(mark.labels), "hovertemplate": "%{text}<extra></extra>"}
 
 
 def marked(mark: Mark, **more: Any) -> dict[str, Any]:
@@ -108,7 +97,7 @@ def line(mark: Line) -> Any:
 def strips(mark: Strips) -> Any:
     """All points of a category, with a box of their quartiles."""
     return go.Box(
-        x=list(map(as_text, mark.categories)),
+        x=list(mark.categories),
         y=numbers(mark.values),
         boxpoints="all",
         pointpos=0,
@@ -125,7 +114,7 @@ def strips(mark: Strips) -> Any:
 def bars(mark: Bars) -> Any:
     """A bar for each category; its label shows under the pointer alone."""
     return go.Bar(
-        x=list(map(as_text, mark.categories)),
+        x=list(mark.categories),
         y=numbers(mark.values),
         marker={"color": PALETTE[mark.colour]},
         offsetgroup=mark.name,
@@ -139,7 +128,7 @@ def intervals(mark: Intervals) -> Any:
     middle = np.asarray(mark.values, dtype=np.float64)
     return go.Scatter(
         x=numbers(middle),
-        y=list(map(as_text, mark.categories)),
+        y=list(mark.categories),
         mode="markers",
         marker=marked(mark, size=9),
         error_x={
@@ -158,9 +147,9 @@ def path(mark: Paths, row: int) -> Any:
     said = told(mark)
     said["showlegend"] &= row == 0
     if mark.labels:
-        said["text"] = [as_text(mark.labels[row])] * len(mark.heights[row])
+        said["text"] = [mark.labels[row]] * len(mark.heights[row])
     return go.Scatter(
-        x=list(map(as_text, mark.categories)),
+        x=list(mark.categories),
         y=numbers(mark.heights[row]),
         mode="lines+markers",
         line={"color": PALETTE[mark.colour], "dash": DASHES[mark.colour], "width": 1.6},
@@ -218,14 +207,14 @@ def layout(chart: Chart) -> dict[str, Any]:
 def axis(described: Axis, values: Sequence[float]) -> dict[str, Any]:
     """One axis, over the given values."""
     laid: dict[str, Any] = {
-        "title": {"text": as_text(described.label)},
+        "title": {"text": described.label},
         "automargin": True,
         "zeroline": False,
     }
     if described.log:
         laid |= {"type": "log", "exponentformat": "power", "dtick": 1} | steps_within(values)
     if described.categories:
-        order = list(map(as_text, described.categories))
+        order = list(described.categories)
         laid |= {"type": "category", "categoryorder": "array", "categoryarray": order}
     if described.from_zero:
         laid["rangemode"] = "tozero"
