@@ -29,7 +29,7 @@ ROOM = 512 << 20
 """Bytes of memory for any file."""
 ROOM_PER_BYTE = 32
 """Further bytes of memory for each byte of the files that are parsed; Python's rows take about 20."""
-PATIENCE = 60.0
+PATIENCE = 8.0
 """Seconds for any file."""
 PATIENCE_PER_BYTE = 1e-6
 LENGTH = struct.Struct("<Q")
@@ -46,7 +46,7 @@ class Watch:
     def __init__(self, pipe: IO[bytes]) -> None:
         self.pipe = pipe
         self.sizes: dict[str, int] = {}
-        self.before = 0
+        self.size = self.before = 0
 
     def tell(self, kind: str, **told: Any) -> None:
         """Send one message."""
@@ -58,15 +58,24 @@ class Watch:
         """Limit memory and time anew for what has been parsed and for this file."""
         if not self.sizes:
             self.before = in_use()
-        self.sizes[str(path)] = path.stat().st_size
-        size = sum(self.sizes.values())
-        room = ROOM + ROOM_PER_BYTE * size
-        self.tell("file", path=os.fsencode(path).hex(), size=size, room=room)
+        size = path.stat().st_size
+        self.size += size - self.sizes.get(str(path), 0)
+        self.sizes[str(path)] = size
+        room = ROOM + ROOM_PER_BYTE * self.size
+        self.tell("file", path=os.fsencode(path).hex(), size=self.size, room=room)
+        self.limit(self.before + room)
+
+    def done(self) -> None:
+        """Lift the limits: what is done with honest rows takes as long, and as much, as it takes."""
+        self.tell("parsed")
+        self.limit(resource.RLIM_INFINITY)
+
+    def limit(self, most: int) -> None:
+        """Limit the memory for data, to no more than whoever started this allows."""
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = self.before + room
-        resource.setrlimit(
-            resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
-        )
+        unlimited = resource.RLIM_INFINITY
+        least = min((bound for bound in (most, hard) if bound != unlimited), default=unlimited)
+        resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
 
 
 _watch: Watch | None = None
@@ -79,9 +88,9 @@ def parsing(path: Path) -> None:
 
 
 def parsed() -> None:
-    """Say that all files with labels are parsed: hashing images takes as long as it takes."""
+    """Say that all files with labels are parsed: hashing or opening images takes as long as it takes."""
     if _watch is not None:
-        _watch.tell("parsed")
+        _watch.done()
 
 
 def in_use() -> int:

@@ -6,6 +6,7 @@
 import contextlib
 import multiprocessing
 import os
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,16 +44,24 @@ def _status(field: str) -> int:
     return 1024 * int(next(line for line in text.splitlines() if line.startswith(field)).split()[1])
 
 
+def _children() -> int:
+    """The largest peak of a process that this one started and that has ended."""
+    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
 def _work(function: Callable[[Any], Any], items: Sequence[Any], pipe: Any) -> None:
     for item in items:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
-        before, start = _status("VmRSS"), time.perf_counter()
+        before, children, start = _status("VmRSS"), _children(), time.perf_counter()
         result, raised = None, None
         try:
             result = function(item)
         except BaseException as error:  # noqa: BLE001 - that is what is looked for
             raised = error
-        seconds, rise = time.perf_counter() - start, _status("VmHWM") - before
+        seconds, peaks = time.perf_counter() - start, [_status("VmHWM")]
+        if _children() > children:  # a process of its own took more than any before
+            peaks.append(_children())
+        rise = max(peaks) - before
         try:
             pipe.send(Watched(result, raised, None, seconds, rise))
         except Exception:  # noqa: BLE001 - what cannot be pickled is told as text
