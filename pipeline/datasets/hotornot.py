@@ -31,7 +31,8 @@ def read_hotornot(
     root
         The folder that holds the tables and the folder of the pictures.
     rejects
-        Receives what is left out; a row without three fields, train or test, is a `bad_row`.
+        Receives what is left out; a row without three fields, train or test, is a `bad_row`,
+        and the second of a table about the same picture a `duplicate_row`.
     folder
         The folder of the pictures, relative to the root.
     workers
@@ -55,7 +56,12 @@ def read_hotornot(
                 problem = f"the score of {shorten(name)} is {score!r}, and {known!r} in {scores[name][1]}"
                 reject(Record(None, None, where=where), rejects, "bad_row", problem)
                 continue
-            divisions.setdefault(name, {f"division{k}": None for k in DIVISIONS})[f"division{number}"] = part
+            parts = divisions.setdefault(name, {f"division{k}": None for k in DIVISIONS})
+            if parts[f"division{number}"] is not None:
+                problem = f"{shorten(name)} occurs before in this table; the first is kept"
+                reject(Record(None, None, where=where), rejects, "duplicate_row", problem)
+                continue
+            parts[f"division{number}"] = part
     if not scores:
         raise UserError(f"{root} holds no eccv2010_split1.csv with faces: set data.root to its folder")
     records = []

@@ -4,6 +4,7 @@ Unlike the manifest's faces these are small, already cut out, and all of one siz
 read-only; nothing is downloaded unless a reader's `download` asks for it.
 """
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from pipeline.datasets import LeftOutWarning
 from pipeline.datasets.image_duplicates import kept_once
+from pipeline.datasets.limited import parsed, within_limits
 from pipeline.datasets.manifest import STAGE
 from pipeline.errors import UserError
 from pipeline.faces import images
@@ -74,6 +77,36 @@ class ImageSet:
             None if self.names is None else tuple(np.array(self.names)[keep].tolist()),
         )
 
+    def table(self) -> pa.Table:
+        """The same as a table, for another process."""
+        width, told = int(np.prod(self.pictures.shape[1:])), {"shape": self.pictures.shape[1:]}
+        pixels = pa.py_buffer(np.ascontiguousarray(self.pictures))
+        columns = {
+            "picture": pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(self), [None, pixels]),
+            "label": pa.array(self.labels, pa.int64()),
+            "split": pa.array(
+                [None] * len(self) if self.splits is None else self.splits.tolist(), pa.string()
+            ),
+            "name": pa.array([None] * len(self) if self.names is None else self.names, pa.string()),
+        }
+        return pa.table(columns, metadata={"told": json.dumps({**told, "classes": self.classes})})
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "ImageSet":
+        """What `table` made a table of."""
+        told = json.loads(table.schema.metadata[b"told"])
+        column = table["picture"].combine_chunks()
+        size = column.type.byte_width
+        pixels = np.frombuffer(column.buffers()[1], np.uint8, size * len(column), size * column.offset)
+        split, name = (table[key].to_pylist() for key in ("split", "name"))
+        return cls(
+            pixels.reshape(len(column), *told["shape"]),
+            table["label"].to_numpy(),
+            tuple(told["classes"]),
+            None if None in split else np.array(split),
+            None if None in name else tuple(name),
+        )
+
 
 REGISTRY: Registry[ImageSet] = Registry(
     "image set",
@@ -118,8 +151,13 @@ def read_images(
     ((5000, 28, 28), 10)
     """
     collector = Rejects() if rejects is None else rejects
-    found = REGISTRY.build(name, root=Path(root), rejects=collector, **settings)
-    found = found.only(kept_once(found.pictures, found.labels, found.splits, found.called, collector))
+
+    def build(own: Rejects) -> pa.Table:
+        found = REGISTRY.build(name, root=Path(root), rejects=own, **settings)
+        parsed()
+        return found.only(kept_once(found.pictures, found.labels, found.splits, found.called, own)).table()
+
+    found = ImageSet.of(within_limits(build, collector, Path(root)))
     if rejects is None and collector.rows:
         counted = ", ".join(f"{reason}: {count}" for reason, count in collector.counts().items())
         warnings.warn(f"{root}: left out {counted}", LeftOutWarning, stacklevel=2)
@@ -149,6 +187,7 @@ def decode_all(
     colour: bool,
 ) -> ImageSet:
     """Open, convert and resize picture files; those that cannot be decoded are rejected."""
+    parsed()
     pictures, labels, splits, names = [], [], [], []
     for item in listed:
         try:

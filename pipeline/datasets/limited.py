@@ -7,6 +7,7 @@ The process is forked and not started anew, so that it imports nothing from the 
 """
 
 import json
+import math
 import os
 import resource
 import select
@@ -29,9 +30,15 @@ ROOM = 512 << 20
 """Bytes of memory for any file."""
 ROOM_PER_BYTE = 32
 """Further bytes of memory for each byte of the files that are parsed; Python's rows take about 20."""
-PATIENCE = 60.0
-"""Seconds for any file."""
-PATIENCE_PER_BYTE = 1e-6
+WORK = 8.0
+"""Seconds of processor time for any file."""
+WORK_PER_BYTE = 2e-6
+"""Further seconds for each byte of the files that are parsed."""
+EXPANDS = {".gz": 4, ".parquet": 4, ".pq": 4}
+"""How many bytes each byte of a compressed file counts for, by the file's ending."""
+IDLE = 60.0
+"""Seconds beyond these that a file may take while its reader waits for a disk or for other programs."""
+IDLE_PER_WORK = 8
 LENGTH = struct.Struct("<Q")
 DO = (
     "it is damaged, or made to exhaust a machine; if it is sound, split it, or save it as CSV or Parquet "
@@ -46,7 +53,7 @@ class Watch:
     def __init__(self, pipe: IO[bytes]) -> None:
         self.pipe = pipe
         self.sizes: dict[str, int] = {}
-        self.before = 0
+        self.size = self.before = 0
 
     def tell(self, kind: str, **told: Any) -> None:
         """Send one message."""
@@ -58,15 +65,32 @@ class Watch:
         """Limit memory and time anew for what has been parsed and for this file."""
         if not self.sizes:
             self.before = in_use()
-        self.sizes[str(path)] = path.stat().st_size
-        size = sum(self.sizes.values())
-        room = ROOM + ROOM_PER_BYTE * size
-        self.tell("file", path=os.fsencode(path).hex(), size=size, room=room)
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = self.before + room
-        resource.setrlimit(
-            resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
-        )
+        size = path.stat().st_size * EXPANDS.get(path.suffix.lower(), 1)
+        self.size += size - self.sizes.get(str(path), 0)
+        self.sizes[str(path)] = size
+        room = ROOM + ROOM_PER_BYTE * self.size
+        self.tell("file", path=os.fsencode(path).hex(), size=self.size, room=room)
+        self.limit(resource.RLIMIT_DATA, self.before + room)
+        spent = resource.getrusage(resource.RUSAGE_SELF)
+        self.limit(resource.RLIMIT_CPU, math.ceil(spent.ru_utime + spent.ru_stime + work_for(self.size)))
+
+    def done(self) -> None:
+        """Lift the limits: what is done with honest rows takes as long, and as much, as it takes."""
+        self.tell("parsed")
+        self.limit(resource.RLIMIT_DATA, resource.RLIM_INFINITY)
+        self.limit(resource.RLIMIT_CPU, resource.RLIM_INFINITY)
+
+    def limit(self, kind: int, most: int) -> None:
+        """Limit memory or time, to no more than whoever started this allows."""
+        hard = resource.getrlimit(kind)[1]
+        unlimited = resource.RLIM_INFINITY
+        least = min((bound for bound in (most, hard) if bound != unlimited), default=unlimited)
+        resource.setrlimit(kind, (least, hard))
+
+
+def work_for(size: int) -> float:
+    """The seconds of processor time for so many bytes of files with labels."""
+    return WORK + WORK_PER_BYTE * size
 
 
 _watch: Watch | None = None
@@ -79,9 +103,9 @@ def parsing(path: Path) -> None:
 
 
 def parsed() -> None:
-    """Say that all files with labels are parsed: hashing images takes as long as it takes."""
+    """Say that all files with labels are parsed: hashing or opening images takes as long as it takes."""
     if _watch is not None:
-        _watch.tell("parsed")
+        _watch.done()
 
 
 def in_use() -> int:
@@ -119,7 +143,7 @@ def within_limits(build: Callable[[Rejects], pa.Table], rejects: Rejects, source
     os.close(writing)
     try:
         with os.fdopen(reading, "rb", buffering=0) as pipe:
-            return _listen(pipe, rejects, source)
+            return _listen(pipe, child, rejects, source)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -132,6 +156,7 @@ def _work(build: Callable[[Rejects], pa.Table], writing: int) -> NoReturn:
     try:
         with os.fdopen(writing, "wb") as pipe, warnings.catch_warnings():
             _watch = watch = Watch(pipe)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             warnings.simplefilter("always")
             warnings.showwarning = lambda message, category, *_: watch.tell(
                 "warning", text=str(message), module=category.__module__, name=category.__qualname__
@@ -162,22 +187,22 @@ def _work(build: Callable[[Rejects], pa.Table], writing: int) -> NoReturn:
         os._exit(status)
 
 
-def _listen(pipe: IO[bytes], rejects: Rejects, source: Path) -> pa.Table:
+def _listen(pipe: IO[bytes], child: int, rejects: Rejects, source: Path) -> pa.Table:
     """Follow a reader at work up to what it made."""
     deadline: float | None = None
-    room = patience = 0.0
+    room = work = 0.0
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([pipe], [], [], left)[0]:
-            raise UserError(f"{source} took more than {patience:.0f} s to read: {DO}")
+            raise UserError(f"{source} could not be read in {IDLE + IDLE_PER_WORK * work:.0f} s: {DO}")
         try:
             told = json.loads(_take(pipe, LENGTH.unpack(_take(pipe, LENGTH.size))[0]))
         except EOFError:
-            raise UserError(_refusal(source, room)) from None
+            raise UserError(_refusal(source, room, work, child)) from None
         if told["kind"] == "file":
             source, room = Path(os.fsdecode(bytes.fromhex(told["path"]))), told["room"]
-            patience = PATIENCE + PATIENCE_PER_BYTE * told["size"]
-            deadline = time.monotonic() + patience
+            work = work_for(told["size"])
+            deadline = time.monotonic() + IDLE + IDLE_PER_WORK * work
         elif told["kind"] == "parsed":
             deadline = None
         elif told["kind"] == "warning":
@@ -195,11 +220,14 @@ def _listen(pipe: IO[bytes], rejects: Rejects, source: Path) -> pa.Table:
             raise UserError(told["error"])
         return _table(pipe)
     except (pa.ArrowException, EOFError):
-        raise UserError(_refusal(source, room)) from None
+        raise UserError(_refusal(source, room, work, child)) from None
 
 
-def _refusal(source: Path, room: float) -> str:
+def _refusal(source: Path, room: float, work: float, child: int) -> str:
     """The sentence for a process that ended before it had answered."""
+    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    if ended is not None and ended.si_status == signal.SIGXCPU:
+        return f"{source} takes more than {work:.0f} s to read: {DO}"
     if not room:
         return f"{source} cannot be read: the process that read it ended; {DO}"
     return f"{source} takes more than {int(room) >> 20} MiB of memory to read, or ends its reader: {DO}"

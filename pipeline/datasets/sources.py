@@ -32,6 +32,7 @@ def contents(root: str, path: str, most: int) -> bytes:
             data = file.read(most + 1)
         except OSError as error:
             raise Unusable("unreadable", f"reading failed ({error.strerror})") from error
+    parsing(Path(root, path))
     if len(data) > most:
         size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
         raise Unusable("too_many_bytes", f"a file with labels of more than {size}")

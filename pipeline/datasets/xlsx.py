@@ -33,12 +33,12 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Cell]]]:
             names = set(archive.namelist())
             if SHEET not in names:
                 raise UserError(f"{path} has no sheet: it is not an Excel workbook (.xlsx)")
-            strings = shared(part(archive, STRINGS, path)) if STRINGS in names else []
+            strings = part(archive, STRINGS, path) if STRINGS in names else None
             sheet = part(archive, SHEET, path)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as error:
         raise UserError(f"{path} is not a readable Excel workbook: {error}") from None
     try:
-        yield from parsed(sheet, strings)
+        yield from parsed(sheet, [] if strings is None else shared(strings))
     except (ElementTree.ParseError, ValueError, IndexError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
 

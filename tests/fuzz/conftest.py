@@ -6,6 +6,7 @@
 import contextlib
 import multiprocessing
 import os
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Watched:
     died: str | None = None
     seconds: float = 0.0
     rise: int = 0
+    worked: float = 0.0
+    """Seconds of processor time, those of its own processes as well."""
 
     def within_limits(self) -> bool:
         """Whether it cost no more than a file may."""
@@ -43,20 +46,34 @@ def _status(field: str) -> int:
     return 1024 * int(next(line for line in text.splitlines() if line.startswith(field)).split()[1])
 
 
+def _children() -> int:
+    """The largest peak of a process that this one started and that has ended."""
+    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+def _worked() -> float:
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in spent)
+
+
 def _work(function: Callable[[Any], Any], items: Sequence[Any], pipe: Any) -> None:
     for item in items:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
-        before, start = _status("VmRSS"), time.perf_counter()
+        before, children = _status("VmRSS"), _children()
+        start, worked = time.perf_counter(), _worked()
         result, raised = None, None
         try:
             result = function(item)
         except BaseException as error:  # noqa: BLE001 - that is what is looked for
             raised = error
-        seconds, rise = time.perf_counter() - start, _status("VmHWM") - before
+        seconds, peaks = time.perf_counter() - start, [_status("VmHWM")]
+        if _children() > children:  # a process of its own took more than any before
+            peaks.append(_children())
+        rise, worked = max(peaks) - before, _worked() - worked
         try:
-            pipe.send(Watched(result, raised, None, seconds, rise))
+            pipe.send(Watched(result, raised, None, seconds, rise, worked))
         except Exception:  # noqa: BLE001 - what cannot be pickled is told as text
-            pipe.send(Watched(None, AssertionError(f"{result!r} {raised!r}"), None, seconds, rise))
+            pipe.send(Watched(None, AssertionError(f"{result!r} {raised!r}"), None, seconds, rise, worked))
     pipe.close()
 
 

@@ -13,7 +13,18 @@ def act(item):
         raise ValueError("no")
     if item == "grow":
         return len(b"x" * (800 * 2**20))
+    if item == "child":
+        if os.fork() == 0:
+            b"x" * (800 * 2**20)
+            os._exit(0)
+        os.wait()
     return item
+
+
+def test_a_process_that_a_case_starts_counts_as_well(watched):
+    child, after = watched(act, ["child", "a"])
+    assert not child.within_limits()
+    assert after.within_limits()
 
 
 def test_each_case_has_its_own_outcome(watched):
