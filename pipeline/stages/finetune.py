@@ -21,7 +21,7 @@ from pipeline.seeds import derive_seed
 from pipeline.stages import files
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import new_folder, write_table
+from pipeline.tables import new_folder, sha256, write_table
 
 PRODUCER = "vec2age finetune"
 
@@ -56,7 +56,11 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
             machine=Machine(**wanted.machine.model_dump(), loaders=min(workers, 2) if plan.augment else 0),
         )
         write(fresh, outcome.tables | {"rejects": rejects.table()}, settings | {"labels": outcome.labels})
-    return Detailed(outcome.counts() | rejects.summary(), member_seconds=list(outcome.seconds))
+    return Detailed(
+        outcome.counts() | rejects.summary(),
+        member_seconds=list(outcome.seconds),
+        scores=sha256(folder / "scores.parquet"),
+    )
 
 
 def write(folder: Any, tables: dict[str, pa.Table], settings: dict[str, Any]) -> None:
