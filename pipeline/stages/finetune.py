@@ -1,5 +1,6 @@
 """Stage finetune: whole networks of one loss and one backbone, from pixels to the target."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
         cache=files.PIXELS,
         workers=workers,
     )
+    checkpoints = files.checkpoint_folder(loss, backbone)
     with new_folder(folder) as fresh:
         outcome = finetune(
             plan,
@@ -52,10 +54,11 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
             pixels,
             seeds_of(params),
             fresh,
-            checkpoints=files.checkpoint_folder(loss, backbone),
+            checkpoints=checkpoints,
             machine=Machine(**wanted.machine.model_dump(), loaders=min(workers, 2) if plan.augment else 0),
         )
         write(fresh, outcome.tables | {"rejects": rejects.table()}, settings | {"labels": outcome.labels})
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return Detailed(
         outcome.counts() | rejects.summary(),
         member_seconds=list(outcome.seconds),
