@@ -8,7 +8,7 @@ from typing import Any
 from pipeline import params
 from pipeline.credentials import masked
 from pipeline.errors import UserError
-from pipeline.params.assignments import parse_assignment
+from pipeline.params.assignments import parse_assignment, shown
 from pipeline.params.yaml_edit import rewritten
 from pipeline.params.yaml_text import Document, NotYamlError, read_text
 from pipeline.places import resolved
@@ -78,8 +78,8 @@ def layers(profile: Path) -> list[Document]:
     base = overlay.values.pop(STARTS_FROM, None)
     if base is None:
         return [overlay]
-    if not isinstance(base, str):
-        raise UserError(f"{profile}: {STARTS_FROM} is {base!r}: name a profile in the same folder")
+    if not isinstance(base, str) or base not in {path.name for path in profile.parent.iterdir()}:
+        raise UserError(f"{profile}: {STARTS_FROM} is {shown(str(base))}: name a profile in the same folder")
     return [read_profile(profile.parent / base), overlay]
 
 

@@ -102,3 +102,10 @@ def test_a_model_of_params_yaml_holds_fields_and_checks_alone(model: type[BaseMo
         if callable(value) or isinstance(value, property | cached_property | classmethod | staticmethod)
     }
     assert not built, f"{model.__name__} builds {built}: move it into a module of pipeline.stages"
+
+
+def test_dvc_leaves_all_results_to_the_stages_that_replace_them() -> None:
+    for name, stage in DVC.items():
+        for out in [*stage["outs"], *stage.get("metrics", [])]:
+            assert isinstance(out, dict), (name, out)
+            assert all(options["persist"] for options in out.values()), (name, out)

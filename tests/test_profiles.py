@@ -61,9 +61,9 @@ def test_a_profile_without_a_start_changes_only_what_it_names(target: Path, tmp_
 def test_a_start_that_is_not_there_is_named(target: Path, tmp_path: Path) -> None:
     before = target.read_bytes()
     profile = tmp_path / "p.yaml"
-    for start, sentence in (("gone.yaml", "gone.yaml does not exist"), ("[1]", "starts_from is .1.: name a")):
+    for start in ("gone.yaml", "[1]", f"../{tmp_path.name}/p.yaml", "x" * 5000, "/dev/zero"):
         profile.write_text(f"starts_from: {start}\ncrop: {{margin: 0.4}}\n")
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=r"starts_from is .{1,210}: name a profile in the same folder$"):
             use(profile, target=target)
     assert target.read_bytes() == before
 

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import params
-from pipeline.params.yaml_edit import rewritten, same
+from pipeline.params.yaml_edit import rewritten
 from pipeline.params.yaml_text import NotYamlError, parsed
+from pipeline.params.yaml_write import same
 from pipeline.profiles import flatten, use
 
 PROJECT = Path(__file__).resolve().parents[1]

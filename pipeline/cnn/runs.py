@@ -1,7 +1,6 @@
 """A run: networks of one loss and one backbone, one for each seed."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,7 +78,7 @@ def finetune(
     folder
         Receives member0.safetensors and so on.
     checkpoints
-        Where an interrupted run finds what it had; emptied at the end.
+        Where an interrupted run finds what it had; remove it once the outcome is written.
     machine
         What on.
 
@@ -107,7 +106,6 @@ def finetune(
         "history": history_table(members),
         "predictions": prediction_table(plan, faces, members),
     }
-    shutil.rmtree(checkpoints, ignore_errors=True)
     trained = [one for one in members if isinstance(one, Judged)]
     labels = trained[0].criterion.labels if trained else None
     return Outcome(tables, labels, tuple(one.fitted.seconds for one in trained))

@@ -8,19 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from pipeline.params.yaml_text import Document, Node, NotYamlError, parsed
+from pipeline.params.yaml_write import STEP, flow, indented, node_in_brackets, node_in_lines, same, scalar
 
 ROUNDS = 40
 """How often the text is read again: added keys and what aliases shared follow one after the other."""
-STEP = 2
-"""Columns by which a block is indented."""
 COMMENT = re.compile(r"(?:^|(?<=\s))#[^\r\n]*", re.MULTILINE)
 REST_OF_LINE = re.compile(r"[ \t]*(#[^\r\n]*)?(?=[\r\n]|$)")
-YAML_1_1 = re.compile(r"y|n|yes|no|on|off|[-+.\d][\d_.]*", re.IGNORECASE)
-"""Text that other programs, which read YAML 1.1, take for something else."""
 ANCHOR = re.compile(r"&[^\s,\[\]{}]+\s*")
 
 Path = tuple[str, ...]
@@ -32,23 +26,6 @@ class Edit(NamedTuple):
     start: int
     end: int
     text: str
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal in type too.
-
-    Examples
-    --------
-    >>> same({"a": [1]}, {"a": [1]}), same(1, 1.0), same(1, True)
-    (True, False, False)
-    """
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
 
 
 def rewritten(text: str, wanted: dict[str, Any], styles: Sequence[Document] = ()) -> str:
@@ -150,7 +127,7 @@ class _Writer:
                 ):
                     return None
                 gap = " " if item.start == item.end else ""
-                inner = [Edit(self.inside(item), item.end, gap + _flow(new))]
+                inner = [Edit(self.inside(item), item.end, gap + flow(new))]
             edits += inner
         return edits
 
@@ -179,13 +156,13 @@ class _Writer:
         if block is None:
             return Edit(colon, end, head)
         indent = self.column(key) + STEP
-        return Edit(colon, end, head + self.newline + self.newline.join(_indented(block, indent)))
+        return Edit(colon, end, head + self.newline + self.newline.join(indented(block, indent)))
 
     def added(self, node: Node, name: str, value: Any, path: Path) -> Edit:
         """A key that a mapping lacks, after its last one."""
         last = node.items[-1].end
         if node.flow:
-            return Edit(last, last, f", {_scalar(name)}: {self.bracketed(value, path)}")
+            return Edit(last, last, f", {scalar(name)}: {self.bracketed(value, path)}")
         rest = REST_OF_LINE.match(self.text, last)
         last = rest.end() if rest else last
         indent = " " * self.column(node.items[0])
@@ -197,9 +174,9 @@ class _Writer:
             return "".join(self.lines("", key, inner, (key,)) + "\n" for key, inner in value.items())
         block = self.blocked(value, path)
         if block is None:
-            return f"{indent}{_scalar(name)}: {self.bracketed(value, path)}"
-        inner = _indented(block, len(indent) + STEP)
-        return self.newline.join([f"{indent}{_scalar(name)}:", *inner])
+            return f"{indent}{scalar(name)}: {self.bracketed(value, path)}"
+        inner = indented(block, len(indent) + STEP)
+        return self.newline.join([f"{indent}{scalar(name)}:", *inner])
 
     def source(self, wanted: Any, path: Path) -> Node | None:
         """The place in a document of `styles` that a value was taken from."""
@@ -216,14 +193,14 @@ class _Writer:
     def bracketed(self, wanted: Any, path: Path) -> str:
         """A value on one line, its numbers written as in its source."""
         source = self.source(wanted, path)
-        return _flow(wanted) if source is None else _node_in_brackets(source)
+        return flow(wanted) if source is None else node_in_brackets(source)
 
     def blocked(self, wanted: Any, path: Path) -> list[str] | None:
         """A value as lines, where its source has lines too."""
         source = self.source(wanted, path)
         if source is None or source.kind not in ("map", "list") or source.flow or not source.items:
             return None
-        return _node_in_lines(source)
+        return node_in_lines(source)
 
     def inside(self, node: Node) -> int:
         """Where a value begins, behind its anchor."""
@@ -258,10 +235,6 @@ def _leaves(node: Node) -> Iterator[Node]:
         yield from _leaves(item)
 
 
-def _indented(lines: list[str], columns: int) -> list[str]:
-    return [" " * columns + line for line in lines]
-
-
 def _without_aliases(text: str) -> str:
     """The text with what each alias stands for in its place."""
     document = parsed(text)
@@ -269,88 +242,5 @@ def _without_aliases(text: str) -> str:
         return text
     aliases = [leaf for leaf in _leaves(document.node) if leaf.kind == "alias"]
     for leaf in sorted(aliases, key=lambda one: one.start, reverse=True):
-        text = text[: leaf.start] + _node_in_brackets(leaf) + text[leaf.end :]
+        text = text[: leaf.start] + node_in_brackets(leaf) + text[leaf.end :]
     return text
-
-
-def _scalar(value: Any) -> str:
-    """A scalar as YAML that every reader takes for the same value."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        found = repr(value)
-        return found.replace("e", ".0e") if "e" in found and "." not in found else found
-    if not isinstance(value, str):
-        return str(value)
-    if re.fullmatch(r"[\w./\\+-]([\w./\\+ -]*[\w./\\+-])?", value, re.ASCII):
-        try:
-            if not YAML_1_1.fullmatch(value) and same(
-                YAML(typ="safe", pure=True).load(f"[{value}]"), [value]
-            ):
-                return value
-        except (YAMLError, ValueError):
-            pass
-    return f'"{"".join(map(_escaped, value))}"'
-
-
-def _escaped(char: str) -> str:
-    if char in '"\\':
-        return f"\\{char}"
-    return char if char.isprintable() else f"\\U{ord(char):08x}"
-
-
-def _flow(value: Any) -> str:
-    """A value on one line."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_scalar(key)}: {_flow(inner)}' for key, inner in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
-    return _scalar(value)
-
-
-def _node_scalar(node: Node) -> str:
-    """A scalar as it stood in its source, if that is one word or number."""
-    if node.style is None:
-        return node.text if re.fullmatch(r"[\w.+-]+", node.text, re.ASCII) else _plain_text(node.text)
-    return _scalar(node.text)
-
-
-def _plain_text(text: str) -> str:
-    """A plain scalar of several words: text, unless it is nothing."""
-    return "null" if text in ("", "~") else _scalar(text)
-
-
-def _node_in_brackets(node: Node) -> str:
-    """A node on one line."""
-    if node.kind == "alias" and node.target is not None:
-        return _node_in_brackets(node.target)
-    if node.kind == "map":
-        return f"{{{', '.join(f'{_node_scalar(key)}: {_node_in_brackets(one)}' for key, one in node.pairs)}}}"
-    if node.kind == "list":
-        return f"[{', '.join(map(_node_in_brackets, node.items))}]"
-    return _node_scalar(node)
-
-
-def _node_in_lines(node: Node) -> list[str]:
-    """A node as lines, what stands in brackets left there."""
-    if node.kind == "alias" and node.target is not None:
-        return _node_in_lines(node.target)
-    if node.flow or not node.items:
-        return [_node_in_brackets(node)]
-    lines = []
-    if node.kind == "list":
-        for item in node.items:
-            first, *rest = _node_in_lines(item)
-            lines += [f"- {first}", *_indented(rest, STEP)]
-        return lines
-    for key, value in node.pairs:
-        inner = _node_in_lines(value)
-        name = f"{_node_scalar(key)}:"
-        stands = value.target if value.kind == "alias" else value
-        if stands is not None and stands.items and not stands.flow:
-            lines += [name, *_indented(inner, STEP)]
-        else:
-            lines.append(f"{name} {inner[0]}")
-    return lines

@@ -5,7 +5,8 @@ directives are refused. The limits are checked on the stream of events, before a
 """
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from ruamel.yaml.events import (
 
 from pipeline.errors import UserError
 
-LARGEST = 2**18
+LARGEST = 2**16
 """Bytes of a file: params.yaml has 15,000."""
 MOST = 10_000
 """Values of a file, those behind an anchor as often as they are used: params.yaml has 600."""
@@ -83,6 +84,28 @@ class _Constructor(SafeConstructor):
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
+class _Events(deque[Event]):
+    """Events that were checked, in the place of the parser that they came from: it is slow."""
+
+    def recorded(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Events one by one, which are kept."""
+        for event in events:
+            self.append(event)
+            yield event
+
+    def check_event(self, *kinds: type[Event]) -> bool:
+        """Whether the next event is of one of these kinds."""
+        return isinstance(self[0], kinds)
+
+    def peek_event(self) -> Event:
+        """The next event, left where it is."""
+        return self[0]
+
+    def get_event(self) -> Event:
+        """The next event."""
+        return self.popleft()
+
+
 def read_text(path: Path) -> str:
     """A YAML file's text, its line ends as they are."""
     try:
@@ -105,10 +128,12 @@ def parsed(text: str) -> Document:
     """What YAML text stands for; `NotYamlError` whatever is wrong with it."""
     text = text.removeprefix("\ufeff")
     try:
-        node = scanned(text)
+        events = _Events()
+        node = scanned(events.recorded(YAML(typ="safe", pure=True).parse(text)), text)
         yaml = YAML(typ="safe", pure=True)
         yaml.Constructor = _Constructor
-        return Document(plain(yaml.load(text)), node, text)
+        yaml.Parser = lambda loader: events
+        return Document(plain(yaml.constructor.get_single_data()), node, text)
     except MarkedYAMLError as error:
         why = error.problem or error.context or "it cannot be read"
         mark = error.problem_mark or error.context_mark
@@ -127,13 +152,13 @@ def plain(tree: Any) -> Any:
     return tree
 
 
-def scanned(text: str) -> Node | None:
-    """The nodes of a text, within the limits; None where it is empty."""
+def scanned(events: Iterable[Event], text: str) -> Node | None:
+    """The nodes of a text, by its events, within the limits; None where it is empty."""
     open_nodes: list[Node] = []
     anchors: dict[str, Node] = {}
     top: Node | None = None
     documents = total = 0
-    for event in YAML(typ="safe", pure=True).parse(text):
+    for event in events:
         if isinstance(event, DocumentStartEvent):
             documents += 1
             if documents > 1:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.metrics.clusters import Integers, numbered
-from pipeline.tables import SUBJECT, first_line, open_table, read_table
+from pipeline.tables import SUBJECT, first_line, open_table, read_table, sha256
 
 FloatArray = NDArray[np.float64]
 
@@ -70,8 +70,9 @@ BASELINE_SETTINGS = columns(baseline=TEXT, title=TEXT, settings=TEXT, train_rows
 class Run:
     """The members of one optimiser under one policy, in the order of their numbers.
 
-    `predictions` is (members, faces), NaN where none was written. `seconds` is (members,), those that each
-    took on its core, and `stage_seconds` those of all side by side; None when no running time is known.
+    `predictions` is (members, faces), NaN where none was written; `sha256` is that of scores.parquet.
+    `seconds` is (members,), those that each took on its core, and `stage_seconds` those of all side by side;
+    None when no running time is known.
     """
 
     policy: str
@@ -79,6 +80,7 @@ class Run:
     scores: pd.DataFrame
     history: pd.DataFrame
     predictions: FloatArray
+    sha256: str
     lr_curves: pd.DataFrame | None = None
     seconds: FloatArray | None = None
     stage_seconds: float | None = None
@@ -201,6 +203,7 @@ def read_run(folder: Path, policy: str, optimizer: str, faces: pd.DataFrame, ind
         scores,
         read_frame(folder / "history.parquet", HISTORY),
         predictions,
+        sha256(folder / "scores.parquet"),
         read_frame(curves, LR_CURVES) if curves.exists() else None,
     )
 
@@ -276,31 +279,30 @@ def check_complete(path: Path, predictions: FloatArray, scores: pd.DataFrame, fa
 def with_seconds(results: Results, logs: Path) -> Results:
     """The results with running times, where logs/train-{policy}-{optimizer}.json tells them.
 
-    A log holds `seconds`, from the stage's start to its end, and `member_seconds`, one number a member;
-    without the latter, the former is shared equally. Logs are kept outside DVC: one that is absent,
-    damaged or of another run tells nothing.
+    A log holds `seconds`, from the stage's start to its end, `member_seconds`, one number a member, and
+    `scores`, the hash of scores.parquet. Logs are kept outside DVC: one that is absent, damaged or of another
+    run tells nothing.
     """
     return replace(results, runs=tuple(timed(run, logs) for run in results.runs))
 
 
 def timed(run: Run, logs: Path) -> Run:
     """A run with the seconds of its members and of its stage, or as it is if no log tells."""
-    members = len(run.scores)
-    log = read_log(logs / f"train-{run.policy}-{run.optimizer}.json")
+    log = read_log(logs / f"train-{run.policy}-{run.optimizer}.json", run.sha256)
     whole = numbers_of(log.get("seconds"), 1)
-    if whole is None:
+    seconds = numbers_of(log.get("member_seconds"), len(run.scores))
+    if whole is None or seconds is None:
         return run
-    seconds = numbers_of(log.get("member_seconds", [float(whole[0]) / members] * members), members)
-    return run if seconds is None else replace(run, seconds=seconds, stage_seconds=float(whole[0]))
+    return replace(run, seconds=seconds, stage_seconds=float(whole[0]))
 
 
-def read_log(path: Path) -> dict[str, Any]:
-    """What a stage's log says; nothing where it cannot be read, as times lie outside DVC."""
+def read_log(path: Path, scores: str) -> dict[str, Any]:
+    """What a stage's log says of the run whose scores have this hash; nothing if it is not of that run."""
     try:
         log = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return log if isinstance(log, dict) else {}
+    return log if isinstance(log, dict) and log.get("scores") == scores else {}
 
 
 def numbers_of(value: Any, count: int) -> FloatArray | None:

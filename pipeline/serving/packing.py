@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from pipeline.regression.uncertainty_files import save_calibrations, write_array
 from pipeline.serving.bundle import DESCRIPTION, ID_DIGITS
 from pipeline.serving.description import CALIBRATION, FORMAT, MODEL, REFERENCE
 from pipeline.serving.reference import Reference
-from pipeline.tables import atomic_file, sha256
+from pipeline.tables import atomic_file, new_folder, sha256
 
 
 def write(
@@ -51,34 +50,21 @@ def write(
     """
     check_replaceable(folder)
     folder = resolved(folder)  # a link stays, and what it names is replaced
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    earlier = folder.with_name(f".{folder.name}.earlier")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        members.save(unfinished / MODEL)
-        save_calibrations([calibration], unfinished / CALIBRATION)
+    with new_folder(folder) as fresh:
+        members.save(fresh / MODEL)
+        save_calibrations([calibration], fresh / CALIBRATION)
         vectors = {"vectors": reference.vectors}
-        write_arrays(unfinished / REFERENCE, vectors, reference.described(), private=True)
+        write_arrays(fresh / REFERENCE, vectors, reference.described(), private=True)
         for name, text in texts.items():
-            with atomic_file(unfinished / name) as file:
+            with atomic_file(fresh / name) as file:
                 file.write(text.encode())
         for name, write_to in (extra or {}).items():
-            write_to(unfinished / name)
-        hashes = {path.name: sha256(path) for path in sorted(unfinished.iterdir())}
+            write_to(fresh / name)
+        hashes = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
         content = {"format": FORMAT, **described, "distribution": distribution, "files": hashes}
         data = json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
-        with atomic_file(unfinished / DESCRIPTION) as file:
+        with atomic_file(fresh / DESCRIPTION) as file:
             file.write(data)
-        if folder.exists():
-            shutil.rmtree(earlier, ignore_errors=True)
-            folder.rename(earlier)
-        unfinished.rename(folder)
-    finally:
-        if not folder.exists() and earlier.exists():
-            earlier.rename(folder)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(earlier, ignore_errors=True)
     return hashlib.sha256(data).hexdigest()[:ID_DIGITS]
 
 

@@ -13,7 +13,7 @@ from pipeline.reports.networks import tables as networks_tables
 from pipeline.reports.results import read
 from pipeline.reports.uncertainty_tables import uncertainty_tables
 from pipeline.stages import files
-from pipeline.stages.outputs import uncalibrated, write_json
+from pipeline.stages.outputs import kept_if_refused, uncalibrated, write_json
 from pipeline.stages.running import Summary
 from pipeline.stages.settings import settings_of
 from pipeline.stages.uncertain import measured_uncertainty
@@ -32,7 +32,11 @@ def run(params: Params, workers: int) -> Summary:
         faces["split"].to_pylist(),
         **fitted,
     )
-    with new_folder(files.BASELINES) as drawn_up, new_folder(files.TABLES) as new_tables:
+    with (
+        kept_if_refused(files.METRICS),
+        new_folder(files.BASELINES) as drawn_up,
+        new_folder(files.TABLES) as new_tables,
+    ):
         write_table(baselines.predictions, drawn_up / "predictions.parquet", "vec2age evaluate", fitted)
         recorded = fitted | measured_with(params)
         write_table(baselines.settings, drawn_up / "settings.parquet", "vec2age evaluate", recorded)

@@ -31,6 +31,7 @@ METRICS = Path("reports/metrics.json")
 FIGURES = Path("reports/figures")
 PAGE = Path("reports/index.html")
 LOGS = Path("logs")
+REFUSED = LOGS / "ingest-rejects.parquet"
 STUDIES = Path("studies")
 STUDY_STORAGE = "sqlite:///studies/study.db"
 STUDY_TRIALS = Path("studies/trials.parquet")

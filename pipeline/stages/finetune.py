@@ -1,5 +1,6 @@
 """Stage finetune: whole networks of one loss and one backbone, from pixels to the target."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.seeds import derive_seed
 from pipeline.stages import files
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import new_folder, write_table
+from pipeline.tables import new_folder, sha256, write_table
 
 PRODUCER = "vec2age finetune"
 
@@ -45,6 +46,7 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
         cache=files.PIXELS,
         workers=workers,
     )
+    checkpoints = files.checkpoint_folder(loss, backbone)
     with new_folder(folder) as fresh:
         outcome = finetune(
             plan,
@@ -52,11 +54,16 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
             pixels,
             seeds_of(params),
             fresh,
-            checkpoints=files.checkpoint_folder(loss, backbone),
+            checkpoints=checkpoints,
             machine=Machine(**wanted.machine.model_dump(), loaders=min(workers, 2) if plan.augment else 0),
         )
         write(fresh, outcome.tables | {"rejects": rejects.table()}, settings | {"labels": outcome.labels})
-    return Detailed(outcome.counts() | rejects.summary(), member_seconds=list(outcome.seconds))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return Detailed(
+        outcome.counts() | rejects.summary(),
+        member_seconds=list(outcome.seconds),
+        scores=sha256(folder / "scores.parquet"),
+    )
 
 
 def write(folder: Any, tables: dict[str, pa.Table], settings: dict[str, Any]) -> None:

@@ -1,6 +1,9 @@
 """Stage ingest: a data set's labelled faces become the manifest."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,28 +29,24 @@ def run(params: Params, workers: int) -> Summary:
     Raises
     ------
     UserError
-        When no face is usable; the rejects are written all the same.
+        When no face is usable.
     """
     rejects = Rejects()
     settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
-    with kept_if_refused(files.MANIFEST):
-        try:
-            table = datasets.read(
-                params.data.name,
-                Path(params.data.root),
-                rejects=rejects,
-                workers=workers,
-                **params.data.settings,
-            )
-            table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
-        finally:  # they are needed most where nothing is left
-            if rejects.rows:
-                write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
+    with kept_if_refused(files.MANIFEST), told_in_full(rejects, settings):
+        table = datasets.read(
+            params.data.name,
+            Path(params.data.root),
+            rejects=rejects,
+            workers=workers,
+            **params.data.settings,
+        )
+        table = within(table, params.ingest.min_target, params.ingest.max_target, rejects)
         if not table.num_rows:
             counts = ", ".join(f"{count} {reason}" for reason, count in rejects.counts().items())
             raise UserError(
                 f"{params.data.root} holds no usable face ({counts or 'it is empty'}): "
-                f"see {files.INGEST_REJECTS}, and mend the files or the settings data and ingest"
+                "mend the files or the settings data and ingest"
             )
     write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
     if "vector" in table.column_names:
@@ -67,3 +66,18 @@ def run(params: Params, workers: int) -> Summary:
         **rejects.summary(),
         **note,
     }
+
+
+@contextlib.contextmanager
+def told_in_full(rejects: Rejects, settings: dict[str, Any]) -> Iterator[None]:
+    """Keep the rejects of a run that refuses: they are needed most where nothing is left.
+
+    They lie outside DVC: it brings nothing back over a file that it does not know.
+    """
+    try:
+        yield
+    except UserError as error:
+        if not rejects.rows:
+            raise
+        write_table(rejects.table(), files.REFUSED, PRODUCER, settings)
+        raise UserError(f"{error}; {files.REFUSED} says why of each") from None

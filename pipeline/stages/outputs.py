@@ -8,25 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from pipeline.errors import UserError
-from pipeline.params.yaml_text import NotYamlError, parsed, read_text
 from pipeline.stages import files
 from pipeline.tables import atomic_file
 
 
 @contextlib.contextmanager
 def kept_if_refused(*paths: Path) -> Iterator[None]:
-    """Leave what a former run wrote until this one has something to put in its place, and say so.
-
-    DVC itself takes results away before it runs a stage; one that is run by hand keeps them when it fails.
-    """
+    """Say which results of an earlier run stay where this one refuses: nobody takes them for its own."""
     try:
         yield
     except UserError as error:
         left = [str(path) for path in paths if path.exists()]
         if not left:
             raise
-        raise UserError(f"{error}; {' and '.join(left)} stay as an earlier run wrote them") from None
+        raise UserError(f"{error}; what an earlier run wrote stays: {', '.join(left)}") from None
 
 
 def uncalibrated() -> str | None:
@@ -51,9 +50,9 @@ def unlike_dvc_lock(path: Path, stage: str) -> bool:
     if "DVC_STAGE" in os.environ or not lock.is_file():
         return False
     try:
-        outs = parsed(read_text(lock)).values["stages"][stage]["outs"]
+        outs = YAML(typ="safe").load(lock)["stages"][stage]["outs"]
         recorded = {out["path"]: out["md5"] for out in outs}[path.as_posix()]
-    except (UserError, NotYamlError, LookupError, TypeError):
+    except (YAMLError, LookupError, TypeError):
         return False  # it never ran this stage
     with path.open("rb") as file:
         return bool(recorded != hashlib.file_digest(file, "md5").hexdigest())

@@ -23,9 +23,9 @@ RECORDED = ("train", "study", "evaluate", "report")
 
 
 class Detailed(dict[str, str | int | float]):
-    """A summary with numbers that are too many for the screen: `details` go into the log alone."""
+    """A summary with what is too much for the screen: `details` go into the log alone."""
 
-    def __init__(self, summary: Summary, **details: list[float]) -> None:
+    def __init__(self, summary: Summary, **details: list[float] | str) -> None:
         super().__init__(summary)
         self.details = details
 

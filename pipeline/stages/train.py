@@ -14,7 +14,7 @@ from pipeline.stages import files
 from pipeline.stages.origin import ORIGIN, check_unchanged, origin
 from pipeline.stages.recipes import fixed_rate, recipe_settings, under_keys
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import new_folder, producer_of, read_table, write_table
+from pipeline.tables import new_folder, producer_of, read_table, sha256, write_table
 
 
 def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
@@ -35,7 +35,11 @@ def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
         trained.members.save(fresh / "members.safetensors")
         for name, table in trained.tables.items():
             write_table(table, fresh / f"{name}.parquet", "vec2age train", recorded)
-    return Detailed(trained.counts(), member_seconds=list(trained.seconds))
+    return Detailed(
+        trained.counts(),
+        member_seconds=list(trained.seconds),
+        scores=sha256(folder / "scores.parquet"),
+    )
 
 
 def given_rates(params: Params, optimizer: str, policy: str) -> pa.Table:

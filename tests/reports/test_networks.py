@@ -392,13 +392,18 @@ def test_runs_judged_on_different_faces_are_shown_and_not_ranked(folder: Path, t
 
 
 def test_running_times_come_from_the_logs(runs: list[Run], tmp_path: Path) -> None:
-    (tmp_path / "finetune-mse-resnet18.json").write_text(json.dumps({"member_seconds": [60.0, 180.0]}))
+    told = {"member_seconds": [60.0, 180.0], "scores": runs[0].sha256}
+    log = tmp_path / "finetune-mse-resnet18.json"
+    log.write_text(json.dumps(told))
     timed = results.with_seconds(runs, tmp_path)
     frame = tables.overview(timed, SETTINGS).frame
     assert frame["minutes"].iloc[0] == 2.0
     assert np.isnan(frame["minutes"].iloc[1])
-    for text in ("{}", "{", "[]", '{"member_seconds": [1]}', '{"member_seconds": ["a", 2]}'):
-        (tmp_path / "finetune-mse-resnet18.json").write_text(text)
+    for change in ({"member_seconds": [1]}, {"member_seconds": ["a", 2]}, {"scores": "0" * 64}):
+        log.write_text(json.dumps(told | change))
+        assert all(run.seconds is None for run in results.with_seconds(runs, tmp_path))
+    for text in ("{}", "{", "[]"):
+        log.write_text(text)
         assert all(run.seconds is None for run in results.with_seconds(runs, tmp_path))
 
 

@@ -34,10 +34,11 @@ def test_a_data_set_without_a_usable_face_is_refused_and_its_rejects_are_written
     monkeypatch.chdir(tmp_path)
     Path("faces").mkdir()
     Path("faces/labels.csv").write_text(table)
-    with pytest.raises(UserError, match=rf"faces holds no usable face \({counts}\): see "):
+    said = rf"faces holds no usable face \({counts}\): .*; logs/ingest-rejects.parquet says why of each$"
+    with pytest.raises(UserError, match=said):
         ingest.run(settings("csv", Path("faces")), 1)
-    assert sorted(read_table(files.INGEST_REJECTS)["path"].to_pylist(), key=str) == paths
-    assert not files.MANIFEST.exists()
+    assert sorted(read_table(files.REFUSED)["path"].to_pylist(), key=str) == paths
+    assert not Path("data").exists()
 
 
 def test_a_mistyped_root_keeps_what_an_earlier_run_wrote_and_says_so(
@@ -51,7 +52,7 @@ def test_a_mistyped_root_keeps_what_an_earlier_run_wrote_and_says_so(
     written = (files.MANIFEST, files.READY_VECTORS, files.INGEST_REJECTS)
     before = [path.read_bytes() for path in written]
     with pytest.raises(
-        UserError, match=r"gone does not exist: .*; data/manifest.parquet stay as an earlier run wrote"
+        UserError, match=r"gone does not exist: .*; what an earlier run wrote stays: data/manifest.parquet$"
     ):
         ingest.run(settings("csv", Path("gone")), 1)
     assert [path.read_bytes() for path in written] == before
@@ -92,4 +93,4 @@ def test_the_rejects_of_vectors_are_written_where_none_is_usable(
     Path("vectors.json").write_text('{"1_old": [1.0, 2.0]}')
     with pytest.raises(UserError, match="no usable vector"):
         ingest.run(settings("vec2uage_json", Path("vectors.json")), 1)
-    assert read_table(files.INGEST_REJECTS).num_rows == 1
+    assert read_table(files.REFUSED).num_rows == 1

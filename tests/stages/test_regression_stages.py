@@ -342,9 +342,15 @@ def test_a_table_with_subjects_is_evaluated_and_reported_over_them(copy: Path) -
 
 def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
     shutil.rmtree(files.run_folder("swa", "found"))
-    with pytest.raises(UserError, match=r"models/found/swa/scores.parquet does not exist"):
+    before = hashes(Path("reports"))
+    said = r"swa/scores.parquet does not exist: .+; what an earlier run wrote stays: reports/metrics.json$"
+    with pytest.raises(UserError, match=said):
         evaluate.run(settings(), 1)
-    assert not files.METRICS.exists(), "nobody takes the numbers of a former run for those of this one"
+    assert hashes(Path("reports")) == before
+    shutil.rmtree("reports")
+    with pytest.raises(UserError, match=r"models/found/swa/scores.parquet does not exist: [^;]+$"):
+        evaluate.run(settings(), 1)
+    assert not hashes(Path("reports"))
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

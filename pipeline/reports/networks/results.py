@@ -15,7 +15,7 @@ from pipeline.metrics import age_bins
 from pipeline.reports.groups import MOST
 from pipeline.reports.results import columns, numbers_of, read_frame, read_log
 from pipeline.reports.settings import Settings
-from pipeline.tables import SUBJECT, producer_of, read_table
+from pipeline.tables import SUBJECT, producer_of, read_table, sha256
 
 TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
 MEASURED = ("epochs", "best_epoch", "val_loss", "mae", "val_mae", "test_mae", "test_rmse", "test_within")
@@ -49,8 +49,8 @@ class Run:
 
     `predictions` has a row for each member, column and judged face, with the group columns that are known;
     `distributions` is aligned with its rows, (rows, C) over `labels`, or None. `seconds` is (members,), or
-    None where no running time is known. Networks that diverged have a sentence in `diverged` and are nowhere
-    else.
+    None where no running time is known; `sha256` is that of scores.parquet. Networks that diverged have a
+    sentence in `diverged` and are nowhere else.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Run:
     predictions: pd.DataFrame
     distributions: NDArray[np.float64] | None
     labels: NDArray[np.float64] | None
+    sha256: str
     seconds: NDArray[np.float64] | None = None
     diverged: tuple[str, ...] = ()
 
@@ -133,7 +134,16 @@ def read_run(folder: Path, name: str, backbone: str, faces: pd.DataFrame | None,
     labels = np.asarray(settings["labels"], dtype=np.float64) if settings.get("labels") else None
     history = read_frame(folder / "history.parquet", HISTORY)
     return Run(
-        name, backbone, settings, scores, history, predictions, distributions, labels, diverged=diverged
+        name,
+        backbone,
+        settings,
+        scores,
+        history,
+        predictions,
+        distributions,
+        labels,
+        sha256(folder / "scores.parquet"),
+        diverged=diverged,
     )
 
 
@@ -182,5 +192,5 @@ def with_seconds(runs: Sequence[Run], logs: Path) -> list[Run]:
 
 def read_seconds(run: Run, logs: Path) -> NDArray[np.float64] | None:
     """Seconds of training for each network of a run, or None if no log tells."""
-    log = read_log(logs / f"finetune-{run.name}-{run.backbone}.json")
+    log = read_log(logs / f"finetune-{run.name}-{run.backbone}.json", run.sha256)
     return numbers_of(log.get("member_seconds"), len(run.scores))
