@@ -164,7 +164,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 def odd(folder: Path) -> Path:
     """A folder whose name is not UTF-8, so that every command meets one here."""
     made = Path(os.fsdecode(os.fsencode(folder) + b"/f\xfcr alle"))
-    made.mkdir()
+    made.mkdir(parents=True)
     return made
 
 
