@@ -1,6 +1,6 @@
 """What the kills share: a small project, commands killed at chosen moments, and what must come of it.
 
-`make chaos` (CHAOS=1) kills each command twenty times; a plain test run kills three of them once.
+`make chaos` (CHAOS=1) kills each command twenty times; a plain test run kills one of them once.
 """
 
 import hashlib
