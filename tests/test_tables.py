@@ -211,6 +211,12 @@ def test_a_new_folder_takes_the_old_one_s_place_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
 
 
+def test_a_refused_file_of_a_new_folder_is_named_as_it_would_be_called(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, new_folder(tmp_path / "adam") as fresh:
+        raise OSError(28, "No space left on device", str(fresh / "members"))
+    assert caught.value.filename == str(tmp_path / "adam/members")
+
+
 def exchange(folder: Path) -> None:
     with new_folder(folder) as made:
         for name in ("a", "b"):

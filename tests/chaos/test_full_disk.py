@@ -59,6 +59,7 @@ def refused(ended):
     last = ended.said.splitlines()[-1]
     assert "make room, and run the same command again" in last, ended.said
     assert ".tmp" not in last, last
+    assert ".unfinished" not in last, last
 
 
 def test_use_names_params_yaml_on_a_full_disk_and_leaves_it_as_it_was(chaos, disk):
