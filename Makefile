@@ -1,7 +1,7 @@
 # make demo   everything on the rendered sample, from a fresh clone
 # make test   lint, types, architecture and tests
 # make fuzz   every attack on images, labels, bundles and YAML; a plain test run takes a sample of them
-# make chaos  every stage killed twenty times, and the same bytes in the end
+# make chaos  commands, dvc repro and workers killed twenty times, full disks, and the same bytes in the end
 # make bench  the speed claims of the docs, measured again on this machine
 
 PYTHON ?= python3

@@ -27,15 +27,11 @@ from pipeline.cli_told import (
     speak_utf8,
     warn,
 )
-from pipeline.errors import UserError, sentence_of
+from pipeline.errors import WORKER_LOST, UserError, sentence_of
 from pipeline.places import alone
 from pipeline.showing import complain, say
 
 INTERRUPTED = 130
-WORKER_LOST = (
-    "a worker process was killed, as systems do that are short of memory: run the same command again, with "
-    "fewer --workers if need be"
-)
 STAGES = {
     "ingest": "Read a data set's labelled faces into data/manifest.parquet.",
     "crop": "Find, square and judge every face; pack the crops into data/crops.",

@@ -23,6 +23,10 @@ REMEDIES = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
     errno.ENOMEM: "free some memory, and run the same command again",
 }
+WORKER_LOST = (
+    "a worker process was killed, as systems do that are short of memory: run the same command again, with "
+    "fewer --workers if need be"
+)
 REMEDY = "see to it, or name another place, and run the same command again"
 
 

@@ -196,6 +196,10 @@ def new_folder(path: Path) -> Iterator[Path]:
             path.rename(earlier)
         unfinished.rename(path)
         sync_directory(path.parent)
+    except OSError as error:  # name what the user knows
+        if isinstance(error.filename, str):
+            error.filename = error.filename.replace(str(unfinished), str(path), 1)
+        raise
     finally:
         if earlier.exists() and not path.exists():
             earlier.rename(path)

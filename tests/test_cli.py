@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.datasets import LeftOutWarning
-from pipeline.errors import UserError
+from pipeline.errors import WORKER_LOST, UserError
 from pipeline.stages.results import print_results
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -176,7 +176,7 @@ def test_a_killed_worker_is_one_sentence_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     assert code_after(BrokenProcessPool("terminated abruptly"), monkeypatch) == 2
-    assert capsys.readouterr().err == f"vec2age: {cli.WORKER_LOST}\n"
+    assert capsys.readouterr().err == f"vec2age: {WORKER_LOST}\n"
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError])

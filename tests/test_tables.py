@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline import tables
 from pipeline.errors import UserError
+from pipeline.tables import new_folder
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -193,8 +195,6 @@ def test_a_temporary_file_that_is_taken_for_a_leftover_before_it_is_locked_is_ma
 
 
 def test_a_new_folder_takes_the_old_one_s_place_whole_or_not_at_all(tmp_path):
-    from pipeline.tables import new_folder
-
     place = tmp_path / "figures"
     with new_folder(place) as fresh:
         (fresh / "a").write_text("1")
@@ -209,3 +209,59 @@ def test_a_new_folder_takes_the_old_one_s_place_whole_or_not_at_all(tmp_path):
         (fresh / "c").write_text("3")
     assert [path.name for path in place.iterdir()] == ["c"]
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_a_refused_file_of_a_new_folder_is_named_as_it_would_be_called(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, new_folder(tmp_path / "adam") as fresh:
+        raise OSError(28, "No space left on device", str(fresh / "members"))
+    assert caught.value.filename == str(tmp_path / "adam/members")
+
+
+def exchange(folder: Path) -> None:
+    with new_folder(folder) as made:
+        for name in ("a", "b"):
+            (made / name).write_text("new")
+
+
+def killed_at(moment: int, folder: Path) -> bool:
+    """Exchange a folder, and die at one of the moments that it takes; whether there were so many."""
+    child = os.fork()
+    if not child:
+        passed = 0
+
+        def heard(event: str, _: object) -> None:
+            nonlocal passed
+            if event in ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "os.scandir"):
+                passed += 1
+                if passed == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(heard)
+        try:
+            exchange(folder)
+        finally:
+            os._exit(passed >= moment)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def test_a_folder_is_the_old_or_the_new_wherever_its_exchange_is_killed(tmp_path: Path) -> None:
+    found = set()
+    for moment in itertools.count(1):
+        folder = tmp_path / str(moment) / "results"
+        folder.mkdir(parents=True)
+        for name in ("a", "b"):
+            (folder / name).write_text("old")
+        more = killed_at(moment, folder)
+        with pytest.raises(KeyError), new_folder(folder):
+            raise KeyError  # the next one, which fails, finds what there was
+        assert [path.name for path in folder.parent.iterdir()] == ["results"]
+        texts = {path.read_text() for path in folder.iterdir()}
+        assert len(texts) == 1
+        assert len(list(folder.iterdir())) == 2
+        found |= texts
+        if not more:
+            break
+    assert found == {"old", "new"}
+    assert moment > 8

@@ -3,6 +3,8 @@
 Neither how many processes load, nor whether a run was interrupted between epochs, changes a byte.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +20,8 @@ from pipeline.cnn.pixels import Block, Pixels
 from pipeline.processes import loading
 from pipeline.seeds import derive_seed
 
+SOCKET_NAME = 107
+"""Bytes that the name of a socket may have."""
 Key = tuple[int, int]
 """Epoch and row."""
 
@@ -160,11 +164,22 @@ def one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
+def can_hand_over() -> bool:
+    """Whether processes can hand batches over: through sockets in the folder of temporary files.
+
+    Where their names become too long for a socket, torch's loaders print a traceback and wait for ever.
+    """
+    names = os.fsencode(tempfile.gettempdir()) + b"/pymp-12345678/listener-12345678"
+    return len(names) <= SOCKET_NAME
+
+
 def loader(data: FaceData, order: EpochOrder, batch_size: int, processes: int) -> DataLoader[Batch]:
     """Batches of faces in an order, loaded by some processes beside the training; 0: by none.
 
-    They live as long as the loader, and hold two batches each in advance.
+    They live as long as the loader, and hold two batches each in advance. There are none where they could not
+    hand batches over.
     """
+    processes = processes if can_hand_over() else 0
     return DataLoader(
         data,
         batch_size=batch_size,

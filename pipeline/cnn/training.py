@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,13 +17,15 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from pipeline.errors import UserError
+from pipeline.errors import WORKER_LOST, UserError
 from pipeline.losses.base import DivergedError
 from pipeline.sources import source_of
 from pipeline.tables import UNREADABLE, atomic_file
 
 IDENTITY_KEY = "vec2age_identity"
 LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
+LOADER_LOST = re.compile(r"^DataLoader worker \(pid.*(by signal: Killed|exited unexpectedly)", re.DOTALL)
+"""What torch says of a process that loads batches and was killed; it has no class of its own for that."""
 CODE = (
     "cnn",
     "dlib_format",
@@ -115,6 +118,10 @@ def fit(
         name, _, sentence = said.partition(": ")
         if name.startswith("pipeline.") and name.endswith("Error"):
             raise (DivergedError if name.endswith(DivergedError.__name__) else UserError)(sentence) from None
+        raise
+    except RuntimeError as error:
+        if LOADER_LOST.search(str(error)):
+            raise UserError(WORKER_LOST) from error
         raise
 
 

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
 from pipeline import processes
+from pipeline.errors import WORKER_LOST, UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -82,8 +83,10 @@ def ordered_map(
 
     Raises
     ------
+    UserError
+        When a process is killed before it is ready for work.
     RuntimeError
-        When a process ends before it is ready for work.
+        When it ends otherwise by then.
     """
     pool = _Pool(make, timeout)
     supply = enumerate(items)
@@ -183,8 +186,11 @@ class _Pool(Generic[T, R]):
         """Take leave of a process that died, and decide what becomes of its item."""
         self.busy.remove(worker)
         cause = _cause_of_death(worker)
+        killed = worker.process.exitcode == -signal.SIGKILL
         _end(worker)
         if not worker.started:
+            if killed:
+                raise UserError(WORKER_LOST)
             raise RuntimeError(f"a worker process ended before it was ready ({cause})")
         self.deaths[worker.index] += 1
         if self.deaths[worker.index] < ATTEMPTS:

@@ -65,6 +65,8 @@ def answering(address: URL) -> Iterator[None]:
         said = first_line(getattr(cause, "orig", None) or cause)[:200]
         if password := address.password:
             said = said.replace(password, "***")
+        if "is full" in said:  # SQLite's own words; the database is whole
+            raise UserError(f"{shown}: {said}; make room, and run the same command again") from None
         raise UserError(
             f"{shown} cannot be used as a study's storage ({type(cause).__name__}: {said}): run the same "
             "command again, no finished trial is lost; if it is damaged or another program's, move it away "

@@ -118,8 +118,9 @@ def read_csv(path: Path) -> pa.Table:
     with path.open("rb") as file:
         if file.readline() != ",".join(f'"{name}"' for name in SCHEMA.names).encode() + b"\n":
             raise ValueError("another header")
-    named = pa_csv.ConvertOptions(include_columns=NAMED, column_types=dict.fromkeys(NAMED, pa.string()))
-    found = pa_csv.read_csv(path, convert_options=named)
+        file.seek(0)  # Arrow would take the path for UTF-8
+        named = pa_csv.ConvertOptions(include_columns=NAMED, column_types=dict.fromkeys(NAMED, pa.string()))
+        found = pa_csv.read_csv(file, convert_options=named)
     return found.set_column(0, "file", pa.array(map(uncelled, found["file"].to_pylist()), pa.string()))
 
 

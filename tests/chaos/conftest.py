@@ -1,6 +1,6 @@
 """What the kills share: a small project, commands killed at chosen moments, and what must come of it.
 
-`make chaos` (CHAOS=1) kills each command twenty times; a plain test run kills three of them once.
+`make chaos` (CHAOS=1) kills each command twenty times; a plain test run kills one of them once.
 """
 
 import hashlib
@@ -10,7 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +91,7 @@ class Ended:
     code: int
     moments: int
     said: str
+    lost_a_worker: bool
 
 
 class Runner:
@@ -96,6 +101,8 @@ class Runner:
         self.hooks = folder / "hooks"
         self.hooks.mkdir()
         shutil.copy(HERE / "moments.py", self.hooks / "sitecustomize.py")  # so that workers count, too
+        # a short name, whatever it stands for: loaders need one
+        self.scratch = Path(tempfile.mkdtemp()) / "now"
         self.ticks = folder / "ticks"
         self.said = folder / "said"
         self.environment = {
@@ -121,25 +128,30 @@ class Runner:
         self.ticks.write_bytes(b"")
         scratch = folder / "tmp"
         scratch.mkdir(exist_ok=True)
+        self.scratch.unlink(missing_ok=True)
+        self.scratch.symlink_to(scratch)
         chaos = {"CHAOS_TICKS": str(self.ticks), "CHAOS_AT": str(at), "CHAOS_WHO": who}
         asked = {
             "folder": str(folder),
             "words": list(words),
             "said": str(self.said),
-            "environment": chaos | {"TMPDIR": str(scratch)},
+            "environment": chaos | {"TMPDIR": str(self.scratch)},
         }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         code = int(self.process.stdout.readline())
-        return Ended(code, self.ticks.stat().st_size, self.said.read_text(encoding="utf-8", errors="replace"))
+        ticks = self.ticks.read_bytes()
+        said = self.said.read_text(encoding="utf-8", errors="replace")
+        return Ended(code, len(ticks), said, lost_a_worker=b"!" in ticks)
 
     def close(self) -> None:
         """End the process that forks."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        shutil.rmtree(self.scratch.parent)
 
 
 @pytest.fixture(scope="session")
@@ -152,16 +164,16 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 def odd(folder: Path) -> Path:
     """A folder whose name is not UTF-8, so that every command meets one here."""
     made = Path(os.fsdecode(os.fsencode(folder) + b"/f\xfcr alle"))
-    made.mkdir()
+    made.mkdir(parents=True)
     return made
 
 
-def content(folder: Path) -> dict[str, str]:
+def content(folder: Path, unlike: Sequence[str] = ()) -> dict[str, str]:
     """The hash of every file that two runs share, by its path; empty folders are there as well."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if any(name == one or name.startswith((f"{one}/", f"{one}-")) for one in UNLIKE):
+        if any(name == one or name.startswith((f"{one}/", f"{one}-")) for one in (*UNLIKE, *unlike)):
             continue
         if path.is_file():
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -187,12 +199,13 @@ def scraps(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """A command, the project before it and after it, and how many moments it passes."""
+    """A command, the project before and after it, how many moments it passes, and what no two runs share."""
 
     words: Sequence[str]
     before: Path
     after: Path
     moments: int
+    unlike: tuple[str, ...] = ()
 
 
 @pytest.fixture(scope="session")
@@ -219,6 +232,23 @@ def case(command: Runner, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return get
 
 
+@pytest.fixture(scope="session")
+def repro(command: Runner, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """`dvc repro` of a whole project with code of its own, as after a clone."""
+    root = tmp_path_factory.mktemp("repro")
+    before, after = root / "before", root / "after"
+    new_project(before, command)
+    shutil.copy(PROJECT / "dvc.yaml", before)
+    shutil.copytree(PROJECT / "pipeline", before / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder, words in ((before, ("dvc", "init", "--no-scm", "--quiet")), (after, ("dvc", "repro"))):
+        if folder is after:
+            shutil.copytree(before, after)
+        ended = command(folder, words)
+        assert ended.code == 0, ended.said
+    # the page shows times
+    return Case(words, before, after, ended.moments, ("reports/index.html", "reports/figures", "dvc.lock"))
+
+
 def new_project(folder: Path, command: Runner, *changes: str) -> None:
     """params.yaml with small settings, in a folder of its own."""
     folder.mkdir()
@@ -234,14 +264,48 @@ def chaos(command: Runner, case: Callable[[str], Case]) -> "Chaos":
     return Chaos(command, case)
 
 
+@dataclass
+class Tally:
+    """What became of the histories of a command."""
+
+    histories: int = 0
+    kills: int = 0
+    equal: int = 0
+    seconds: float = 0.0
+
+
+TALLIES: defaultdict[str, Tally] = defaultdict(Tally)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """A line for each command."""
+    for name, one in TALLIES.items():
+        ended = f"{one.equal} of {one.histories} histories ended with the same bytes"
+        terminalreporter.write_line(f"{name}: {one.kills} kills, {ended}, {one.seconds:.0f} s")
+
+
 class Chaos:
     """Kills, and what must come of them."""
 
     def __init__(self, command: Runner, case: Callable[[str], Case]) -> None:
         self.command, self.case, self.odd = command, case, odd
+        self.tally = Tally()
+
+    @contextmanager
+    def told(self, name: str) -> Iterator[None]:
+        """Count one history of a command."""
+        self.tally = TALLIES[name]
+        self.tally.histories += 1
+        start = time.perf_counter()
+        try:
+            yield
+            self.tally.equal += 1
+        finally:
+            self.tally.seconds += time.perf_counter() - start
 
     def kill(self, folder: Path, words: Sequence[str], moment: int) -> None:
         """Run a command, dead at a moment, or earlier where it has less to do and ends before."""
+        self.tally.kills += 1
         while (ended := self.command(folder, words, at=moment)).code != -signal.SIGKILL:
             assert ended.code == 0, ended.said
             assert moment > 1
@@ -249,14 +313,14 @@ class Chaos:
 
     def check_whole(self, folder: Path, case: Case) -> None:
         """Every file is what it was before the command, or what it is after it: none is torn."""
-        before, after = content(case.before), content(case.after)
-        for name, found in content(folder).items():
+        before, after = content(case.before, case.unlike), content(case.after, case.unlike)
+        for name, found in content(folder, case.unlike).items():
             if found != EMPTY and not passing(name):
                 assert found in (before.get(name), after.get(name)), f"{name} is neither the old nor the new"
 
     def check_same(self, folder: Path, case: Case) -> None:
         """All is as after an undisturbed run, and nothing else is left."""
-        assert content(folder) == content(case.after)
+        assert content(folder, case.unlike) == content(case.after, case.unlike)
         assert not scraps(folder)
 
 

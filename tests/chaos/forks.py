@@ -30,7 +30,7 @@ def imported() -> None:
 def run(asked: dict) -> None:
     """Be the command."""
     os.setsid()
-    os.environ.update(asked["environment"])
+    os.environ.update(asked["environment"], CHAOS_MAIN=str(os.getpid()))
     os.chdir(asked["folder"])
     with open(asked["said"], "wb") as said, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)

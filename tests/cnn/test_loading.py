@@ -1,11 +1,17 @@
 """Batches: every face once an epoch, changed as its own seed says, targets mirrored with their pictures."""
 
+import os
+import signal
+import tempfile
 from collections import Counter
+from multiprocessing import process
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.cnn import training
 from pipeline.cnn.augmentation import Augmentation, centre
 from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
 from pipeline.cnn.material import mirror_signs
@@ -57,6 +63,33 @@ def test_batches_hold_pictures_targets_weights_and_rows_of_the_same_faces(proces
         assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
     assert set(seen.values()) == {1}
     assert len(seen) == 10
+
+
+def test_processes_that_could_not_hand_over_batches_are_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a socket's name has at most 107 bytes: torch's loaders would print a traceback and wait for ever
+    long = tmp_path / ("t" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setitem(process.current_process()._config, "tempdir", None)  # type: ignore[attr-defined]
+    got = [batch.rows.tolist() for batch in loader(FaceData(faces(), 8), EpochOrder(10, None), 5, 2)]
+    assert got == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+def test_a_process_that_is_killed_ends_training_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(data: FaceData, keys: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(FaceData, "__getitems__", die)
+    batches = loader(FaceData(faces(), 8), EpochOrder(10, None), 5, 1)
+
+    class Trainer:
+        def fit(self, *words: object, **more: object) -> None:
+            list(batches)
+
+    with pytest.raises(UserError, match="was killed, as systems do that are short of memory"):
+        training.fit(Trainer(), None, None, None)  # type: ignore[arg-type]
 
 
 def test_changes_depend_on_seed_epoch_and_face_alone() -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 import psutil
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.faces import pool
 from pipeline.faces.pool import AHEAD_PER_WORKER, Lost, ordered_map
 
@@ -54,6 +55,9 @@ def make(folder):
 
 def die(folder):
     os._exit(7)
+
+def be_killed(folder):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def fail(folder):
     raise KeyError("no model")
@@ -164,6 +168,8 @@ def test_a_worker_that_cannot_start_ends_the_run_at_once(work: ModuleType, tmp_p
 
     with pytest.raises(RuntimeError, match=r"ended before it was ready \(exit code 7\)"):
         list(ordered_map(partial(work.die, tmp_path), [("", 1)], workers=1, timeout=30))
+    with pytest.raises(UserError, match="was killed, as systems do that are short of memory"):
+        list(ordered_map(partial(work.be_killed, tmp_path), [("", 1)], workers=1, timeout=30))
     with pytest.raises(KeyError, match="no model"):
         list(ordered_map(partial(work.fail, tmp_path), [("", 1)], workers=1, timeout=30))
 

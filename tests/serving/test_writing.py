@@ -111,8 +111,10 @@ def test_a_file_is_replaced_by_the_same_question_alone(letters: Path, model: Bun
 
 
 def test_another_models_table_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"f\xfcr alle")
+    folder.mkdir()
     for suffix in ("csv", "jsonl", "parquet"):
-        path = tmp_path / f"x.{suffix}"
+        path = folder / f"x.{suffix}"
         outputs.write(path, SCHEMA, [pa.Table.from_pylist([ROW], schema=SCHEMA)], "m")
         outputs.check_replaceable(path, "m", ["in"])
         with pytest.raises(UserError, match="holds predictions of another model"):
