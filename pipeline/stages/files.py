@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline.datasets.split_faces import SPLITS as PARTS
 from pipeline.errors import UserError
 from pipeline.tables import read_table
 
@@ -72,6 +74,13 @@ def read(path: Path) -> pa.Table:
             f"{path} has no column {lacking[0]!r}, it is another table: run the stage that writes it again "
             "(dvc repro)"
         )
+    if "split" in NEEDED[path] and table.num_columns:
+        known = pc.fill_null(pc.is_in(table["split"].cast(pa.string()), value_set=pa.array(PARTS)), False)
+        if (row := pc.index(known, False).as_py()) >= 0:
+            raise UserError(
+                f"{path}, row {row}: split {table['split'][row].as_py()!r} is none of {', '.join(PARTS)}: "
+                "run the stage that writes it again (dvc repro)"
+            )
     return table
 
 
