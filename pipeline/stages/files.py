@@ -5,7 +5,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.datasets.split_faces import SPLITS as PARTS
 from pipeline.errors import UserError
 from pipeline.tables import read_table
 
@@ -45,6 +44,7 @@ EXPLAINED = Path("reports/explain")
 # What is written is replaced or removed in these: nobody else's files belong there.
 TAKEN = (CROPS, REJECTS.with_suffix(""), PIXELS, FACES.parent, MODELS, METRICS.parent, STUDIES, LOGS)
 
+PARTS = ("train", "validation", "test")
 NEEDED = {
     MANIFEST: ("face_id", "path", "target"),
     READY_VECTORS: ("face_id",),
