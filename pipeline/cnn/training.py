@@ -34,6 +34,7 @@ CODE = (
     "losses",
     "metrics",
     "opening",
+    "readback",
     "rejects",
     "seeds",
     "tables",
