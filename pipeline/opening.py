@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from pipeline.errors import UserError
+
+AGAIN = "run the stage that writes it again (dvc repro)"
 JOINERS = "\u200c\u200d"  # parts of words and of emoji, which are no ASCII
 # What is drawn as nothing although it counts as a letter, mark or symbol. Variation selectors after a letter,
 # sign or symbol stay: they make an emoji of it.
@@ -155,6 +158,26 @@ def open_regular(resolved: str) -> io.BufferedReader:
         file.close()
         raise Unusable("not_a_file", "a folder, pipe, socket or device, not a file")
     return file
+
+
+@contextmanager
+def opened(path: Path, again: str = AGAIN) -> Iterator[io.BufferedReader]:
+    """Open a file that must be one, for reading.
+
+    Raises
+    ------
+    UserError
+        It is missing, no regular file, or cannot be read.
+    """
+    try:
+        with open_regular(os.path.realpath(path)) as file:
+            yield file
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path} does not exist: {again}") from None
+    except Unusable as error:
+        raise UserError(f"{path} is {error}: {again}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): {again}") from None
 
 
 def why_unreadable(full: str, error: OSError) -> tuple[str, str]:

@@ -5,15 +5,14 @@ a regular file of bounded size, its JSON says everything once and in finite numb
 expected, its arrays are of a known type, hold at least one number and no other than finite ones.
 """
 
-import contextlib
 import inspect
 import json
 import math
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +20,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import UserError
-from pipeline.opening import Unusable, open_regular, utf8_name
+from pipeline.opening import AGAIN, opened, utf8_name
 from pipeline.tables import first_line
 
 LARGEST_JSON = 4 * 2**20
 """Bytes of a description: a model over 10,000 labels has a twentieth of it."""
 LARGEST_ARRAYS = 8 * 2**30
 """Bytes of a file of arrays, as of 4,000 models of the paper's size."""
-AGAIN = "run the stage that writes it again (dvc repro)"
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -103,6 +101,23 @@ def described_as(model: type[D], text: str | bytes, path: Path, again: str = AGA
         raise UserError(f"{path} cannot be read as JSON ({first_line(error)}): {again}") from None
 
 
+def read_tree(path: Path, again: str = AGAIN) -> dict[str, Any]:
+    """A JSON file that holds one object, such as metrics.json.
+
+    Raises
+    ------
+    UserError
+        With the file, and what is wrong with it.
+    """
+    try:
+        tree = plain_json(read_small(path, again=again))
+        if not isinstance(tree, dict):
+            raise ValueError("it is no object")
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as JSON ({first_line(error)[:200]}): {again}") from None
+    return tree
+
+
 def first_problem(error: ValidationError) -> str:
     """The first mistake that pydantic found: the key, its value, what it ought to be."""
     problem = error.errors(include_url=False)[0]
@@ -115,26 +130,6 @@ def first_problem(error: ValidationError) -> str:
     given, message = repr(problem["input"]), f"{message[0].lower()}{message[1:]}"
     shown = given if len(given) <= 60 else f"{given[:60]}..."
     return f"{key[:80]!r} is {shown}: {message}" if key else message
-
-
-@contextlib.contextmanager
-def opened(path: Path, again: str = AGAIN) -> Iterator[IO[bytes]]:
-    """Open a file that must be one, for reading.
-
-    Raises
-    ------
-    UserError
-        It is missing, no regular file, or cannot be read.
-    """
-    try:
-        with open_regular(os.path.realpath(path)) as file:
-            yield file
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} does not exist: {again}") from None
-    except Unusable as error:
-        raise UserError(f"{path} is {error}: {again}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}): {again}") from None
 
 
 def read_small(path: Path, largest: int = LARGEST_JSON, again: str = AGAIN) -> bytes:

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from pipeline.credentials import masked
 from pipeline.errors import UserError, writing
+from pipeline.opening import opened
 
 ROW_GROUP_ROWS = 8192
 PRODUCER_KEY = b"vec2age"
@@ -43,7 +44,9 @@ UNREADABLE = (
     *(pickle.UnpicklingError, BadZipFile, struct.error, OSError, EOFError, RuntimeError, ValueError),
     *(TypeError, AttributeError, LookupError, AssertionError),
 )
-
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What Arrow raises over a Parquet file that is damaged."""
+WRITTEN_BY = "run the stage that writes it (dvc repro)"
 
 _seen: dict[tuple[int, int], dict[str, list[str]]] = {}
 
@@ -263,7 +266,15 @@ def producer_of(path: Path) -> dict[str, Any]:
     metadata = open_table(path).schema_arrow.metadata or {}
     if PRODUCER_KEY not in metadata:
         raise UserError(f"{path} was not written by vec2age: its schema names no producer")
-    described: dict[str, Any] = json.loads(metadata[PRODUCER_KEY])
+    try:
+        described: dict[str, Any] = json.loads(metadata[PRODUCER_KEY])
+        if not (isinstance(described["producer"], str) and isinstance(described["settings"], dict)):
+            raise ValueError("it names no producer and settings")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(
+            f"{path} does not say who wrote it ({first_line(error)[:200]}): run the stage that writes it "
+            "again (dvc repro)"
+        ) from None
     return described
 
 
@@ -321,12 +332,11 @@ def parquet_file(path: Path, **options: Any) -> pq.ParquetFile:
 
 def open_table(path: Path) -> pq.ParquetFile:
     """Open a Parquet file for reading, its page checksums verified; a damaged one is a `UserError`."""
-    try:
-        return parquet_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a readable Parquet file: {first_line(error)}") from error
+    with opened(path, WRITTEN_BY):
+        try:
+            return parquet_file(path)
+        except DAMAGED as error:
+            raise UserError(f"{path} is not a readable Parquet file: {first_line(error)}") from error
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -340,17 +350,34 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             )
     try:
         return file.read(columns=None if columns is None else list(columns))
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGED as error:
         raise UserError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def read_as(path: Path, schema: pa.Schema, extra: Sequence[str] = ()) -> pa.Table:
+    """The schema's columns of a table, in its types, and some more as they are.
+
+    Raises
+    ------
+    UserError
+        A column is missing, holds what its type cannot, or is empty in a row where it may not be.
+    """
+    table = read_table(path, list(dict.fromkeys([*schema.names, *extra])))
+    for position, field in enumerate(schema):
+        try:
+            table = table.set_column(position, field.name, table[field.name].cast(field.type))
+        except pa.ArrowException as error:
+            raise UserError(f"{path}, column {field.name!r}: {first_line(error)}") from None
+        if not field.nullable and table[field.name].null_count:
+            row = pc.index(pc.is_null(table[field.name]), True).as_py()
+            raise UserError(f"{path}, column {field.name!r}, row {row} is empty: every row needs a value")
+    return table
 
 
 def sha256(path: Path) -> str:
     """A file's hash, in hexadecimal digits."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro)") from None
+    with opened(path, WRITTEN_BY) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +266,22 @@ def test_a_folder_is_the_old_or_the_new_wherever_its_exchange_is_killed(tmp_path
             break
     assert found == {"old", "new"}
     assert moment > 8
+
+
+@pytest.mark.parametrize("read", [tables.open_table, tables.read_table, tables.producer_of, tables.sha256])
+def test_a_pipe_in_a_tables_place_is_not_waited_for(read: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.parquet")
+    with pytest.raises(
+        UserError, match=r"t\.parquet is a folder, pipe, socket or device, not a file: run the"
+    ):
+        read(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"producer": 1, "settings": {}}', b"[" * 10**5, b"\xff"]
+)
+def test_a_producer_that_says_nothing_is_named(text: bytes, tmp_path: Path) -> None:
+    schema = pa.schema([("a", pa.int64())], {tables.PRODUCER_KEY: text})
+    pq.write_table(pa.table({"a": [1]}, schema=schema), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"t\.parquet does not say who wrote it \([^\n]+\): run the stage"):
+        tables.producer_of(tmp_path / "t.parquet")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -18,13 +17,16 @@ from pipeline.encoders.weights import (
     FACENET,
     efficientnet_lite0_file,
     facenet_file,
+    is_state,
     load_into,
     read_state,
+    read_torch,
     verified_sha256,
 )
 from pipeline.errors import UserError
 from pipeline.opening import utf8_name
-from pipeline.tables import UNREADABLE, first_line
+from pipeline.readback import LARGEST_ARRAYS, check_header
+from pipeline.tables import first_line
 
 EMBEDDED = ("dlib", "efficientnet_lite0")
 """Backbones whose published weights a package carries: they start from those unless told otherwise."""
@@ -194,6 +196,7 @@ def timm_file(trunk: TimmTrunk, name: str, download: bool) -> Path:
 
 def is_ours(path: Path) -> bool:
     """Whether the stage finetune wrote a file of safetensors."""
+    check_header(path, LARGEST_ARRAYS, "name another file of weights")
     try:
         with utf8_name(path) as name, safe_open(name, framework="pt") as file:
             return METADATA_KEY in (file.metadata() or {})
@@ -204,20 +207,17 @@ def is_ours(path: Path) -> bool:
 def read_any(path: Path) -> dict[str, Tensor]:
     """A state dict from .safetensors or torch's format, out of the wrappings that training programs add."""
     if path.suffix == ".safetensors":
+        check_header(path, LARGEST_ARRAYS, "name another file of weights")
         try:
             with utf8_name(path) as name:
                 return load_file(name)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a readable file of weights: {first_line(error)}") from error
-    try:
-        with path.open("rb") as file:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise UserError(f"{path} is not a readable file of torch weights: {first_line(error)}") from error
+    state = read_torch(path)
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not is_state(state):
         raise UserError(f"{path} holds no state dict (a table of named tensors): it is another file")
     for prefix in PREFIXES:
         if state and all(key.startswith(prefix) for key in state):

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import warnings
@@ -17,10 +18,11 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from pipeline.encoders.weights import read_torch
 from pipeline.errors import WORKER_LOST, UserError
 from pipeline.losses.base import DivergedError
 from pipeline.sources import source_of
-from pipeline.tables import UNREADABLE, atomic_file
+from pipeline.tables import atomic_file
 
 IDENTITY_KEY = "vec2age_identity"
 LAST, BEST, DONE = "last.ckpt", "best.ckpt", "done"
@@ -35,6 +37,7 @@ CODE = (
     "losses",
     "metrics",
     "opening",
+    "readback",
     "rejects",
     "seeds",
     "tables",
@@ -75,7 +78,7 @@ def identity_text(described: Mapping[str, Any]) -> str:
 def usable(checkpoints: Path, identity: str) -> Path | None:
     """The checkpoint of this very run, if there is one; another's, or a damaged one, is removed."""
     last = checkpoints / LAST
-    if last.exists():
+    if os.path.lexists(last):
         with contextlib.suppress(UserError):
             if read_checkpoint(last).get(IDENTITY_KEY) == identity:
                 return last
@@ -86,10 +89,11 @@ def usable(checkpoints: Path, identity: str) -> Path | None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content; nothing in it is executed."""
     try:
-        with path.open("rb") as file:  # torch would take a path for UTF-8, whatever the locale
-            content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+        content = read_torch(path)
+    except UserError as error:
         raise UserError(f"the checkpoint {path} is damaged: remove it and train again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"the checkpoint {path} is none of Lightning's: remove it and train again")
     return content
 
 

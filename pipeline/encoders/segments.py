@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError, sentence_of
+from pipeline.opening import Unusable, open_regular
 from pipeline.tables import (
+    DAMAGED,
     ROW_GROUP_ROWS,
     first_line,
     open_table,
@@ -146,7 +148,7 @@ def join(keys: Sequence[Keys]) -> Keys:
 
 def digest(path: Path) -> str:
     """The sha256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
+    with open_regular(os.path.realpath(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -164,7 +166,7 @@ def open_segment(path: Path, stamp: Stamp, schema: pa.Schema) -> Segment:
                 np.frombuffer(c.buffers()[1], f"S{KEY_BYTES}", len(c), c.offset * KEY_BYTES) for c in chunks
             ]
             return Segment(path, stamp, file.metadata, join(keys))
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    except (Unusable, *DAMAGED) as error:
         raise SegmentDamaged(first_line(error)) from error
 
 
@@ -234,7 +236,7 @@ def read_vectors(path: Path, column: str = "vector") -> np.ndarray:
 
     try:
         in_threads(copy, range(len(sizes)))
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGED as error:
         # Arrow reports nulls in a fixed-size list as lists of the wrong size: the two look alike.
         raise UserError(f"{path}: column {column!r} is damaged or has nulls: {first_line(error)}") from error
     return out

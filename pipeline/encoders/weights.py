@@ -1,16 +1,17 @@
 """Where published weights lie, what they hash to, and how they are read without running anything in them."""
 
 import functools
-import hashlib
 import os
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.installed import dlib_model, package_file
-from pipeline.opening import Unusable, open_regular
-from pipeline.tables import UNREADABLE, first_line
+from pipeline.opening import opened
+from pipeline.tables import UNREADABLE, first_line, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -117,16 +118,13 @@ def sha256_of(path: Path) -> str:
     try:
         status = path.stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
-    except Unusable as error:
-        raise UserError(f"the weights file {path} cannot be read: it is {error}") from None
     except OSError as error:
         raise UserError(f"the weights file {path} cannot be read: {first_line(error)}") from error
 
 
 @functools.cache
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with open_regular(os.path.realpath(path)) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def verified_sha256(path: Path, expected: str | None) -> str:
@@ -140,18 +138,51 @@ def verified_sha256(path: Path, expected: str | None) -> str:
     return found
 
 
-def read_state(path: Path) -> "dict[str, torch.Tensor]":
-    """Read a torch state dict with weights_only=True, so that nothing in the file is ever executed."""
+def read_torch(path: Path) -> Any:
+    """What a file of torch holds, read with weights_only=True, so that nothing in it is ever executed.
+
+    Raises
+    ------
+    UserError
+        It is no regular file, damaged, or unpacks to more than it is: torch never compresses what it writes.
+    """
     import torch
 
-    try:
-        with path.open("rb") as file:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise UserError(f"{path} is not a readable file of torch weights: {first_line(error)}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    # opened here: torch would take a path for UTF-8, whatever the locale, and wait for a pipe
+    with opened(path, "name another") as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as parts:
+                    if sum(part.file_size for part in parts.infolist()) > size:
+                        raise ValueError("it unpacks to more bytes than it has")
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except UNREADABLE as error:
+            said = first_line(error)[:200]
+            raise UserError(f"{path} is not a readable file of torch weights: {said}") from error
+
+
+def is_state(state: Any) -> bool:
+    """Whether it is a table of named tensors, each an ordinary one."""
+    import torch
+
+    return isinstance(state, Mapping) and all(
+        isinstance(name, str)
+        and isinstance(one, torch.Tensor)
+        and one.layout == torch.strided
+        and not one.is_quantized
+        and one.device.type == "cpu"
+        for name, one in state.items()
+    )
+
+
+def read_state(path: Path) -> "dict[str, torch.Tensor]":
+    """Read a torch state dict with weights_only=True, so that nothing in the file is ever executed."""
+    state = read_torch(path)
+    if not is_state(state):
         raise UserError(f"{path} holds no state dict (a table of named tensors): it is another file")
-    return state
+    return dict(state)
 
 
 def load_into(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> None:
@@ -161,7 +192,12 @@ def load_into(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", path
     depends on them.
     """
     check_fits(network, state, path)
-    network.load_state_dict(state, assign=True)
+    wanted = network.state_dict()
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: weights {key!r} hold a value that is not a finite number: name another")
+    # published halves are whole numbers of this network's type once they are read
+    network.load_state_dict({key: one.to(wanted[key].dtype) for key, one in state.items()}, assign=True)
 
 
 def check_fits(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> None:
@@ -179,5 +215,7 @@ def check_fits(network: "torch.nn.Module", state: "dict[str, torch.Tensor]", pat
                 f"{path}: weights {key!r} have the shape {tuple(state[key].shape)} where "
                 f"{tuple(tensor.shape)} is needed: it belongs to another network"
             )
+        if state[key].is_floating_point() != tensor.is_floating_point() or state[key].is_complex():
+            raise UserError(f"{path}: weights {key!r} are of the type {state[key].dtype}: name another file")
     if extra := sorted(set(state) - set(wanted)):
         raise UserError(f"{path} has the unknown weights {extra[0]!r}: it belongs to another network")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.metrics.clusters import Integers, numbered
-from pipeline.tables import SUBJECT, first_line, open_table, read_table, sha256
+from pipeline.tables import SUBJECT, open_table, read_as, read_table, sha256
 
 FloatArray = NDArray[np.float64]
 
@@ -223,16 +223,7 @@ def read_baselines(folder: Path, faces: pd.DataFrame, index: pa.Array) -> Baseli
 
 def read_frame(path: Path, schema: pa.Schema, extra: Sequence[str] = ()) -> pd.DataFrame:
     """The schema's columns, in its types, and some more as they are."""
-    table = read_table(path, list(dict.fromkeys([*schema.names, *extra])))
-    for position, field in enumerate(schema):
-        try:
-            table = table.set_column(position, field.name, table[field.name].cast(field.type))
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path}, column {field.name!r}: {first_line(error)}") from None
-        if not field.nullable and table[field.name].null_count:
-            row = pc.index(pc.is_null(table[field.name]), True).as_py()
-            raise UserError(f"{path}, column {field.name!r}, row {row} is empty: every row needs a value")
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = read_as(path, schema, extra).to_pandas()
     return frame
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.places import resolved
+from pipeline.readback import plain_json, read_small
 from pipeline.regression.members import Members
 from pipeline.regression.uncertainty_conformal import Calibration
 from pipeline.regression.uncertainty_files import save_calibrations, write_arrays
@@ -84,9 +85,9 @@ def check_replaceable(folder: Path) -> None:
     if not found:
         return
     try:
-        described = json.loads((folder / DESCRIPTION).read_bytes())
+        described = plain_json(read_small(folder / DESCRIPTION))
         ours = {DESCRIPTION, *described["files"]} if isinstance(described["format"], int) else set()
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (UserError, ValueError, TypeError, KeyError):
         ours = set()
     if foreign := sorted(found - ours):
         what = "is no bundle" if not ours else "is a bundle with other files"

@@ -17,6 +17,7 @@ from pipeline.progress import track
 from pipeline.regression.material import material_of
 from pipeline.regression.members import Members
 from pipeline.regression.recipe import Recipe
+from pipeline.regression.runs import SCORES
 from pipeline.regression.uncertainty import probabilities_for
 from pipeline.regression.uncertainty_conformal import Groups
 from pipeline.regression.uncertainty_files import save_calibrations
@@ -30,7 +31,7 @@ from pipeline.stages.origin import ORIGIN, origin, settings_made_with
 from pipeline.stages.ready import ready_vectors
 from pipeline.stages.recipes import recipe_settings
 from pipeline.stages.running import Summary
-from pipeline.tables import atomic_file, new_folder, producer_of, read_table, sha256, write_table
+from pipeline.tables import atomic_file, new_folder, producer_of, read_as, read_table, sha256, write_table
 
 PRODUCER = "vec2age calibrate"
 NO_PICTURES = "the data set holds no pictures to train whole networks on"
@@ -55,7 +56,7 @@ def run(params: Params, workers: int) -> Summary:
     settings = recipe_settings(params.train, wanted.optimizer, wanted.policy)
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),
-        read_table(folder / "scores.parquet"),
+        read_as(folder / "scores.parquet", SCORES),
         material_of(faces, files.read(files.AUGMENTED), balance.column, balance.edges),
         Recipe(**settings),
         seed=params.seed,

@@ -8,12 +8,13 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.faces import shards
 from pipeline.params import Params
+from pipeline.regression.runs import SCORES
 from pipeline.stages import files
 from pipeline.stages.evaluate import measured_with
 from pipeline.stages.origin import ORIGIN, check_unchanged, settings_made_with
 from pipeline.stages.recipes import recipe_settings, under_keys
 from pipeline.stages.train import check_members, given_rates
-from pipeline.tables import producer_of, read_table, sha256
+from pipeline.tables import producer_of, read_as, sha256
 
 CALIBRATE = "vec2age calibrate"
 
@@ -72,7 +73,7 @@ def check_run(params: Params) -> None:
     folder = files.run_folder(optimizer, policy)
     again = f"vec2age train --optimizer {optimizer} --policy {policy}"
     rates = given_rates(params, optimizer, policy)
-    scores = read_table(folder / "scores.parquet")
+    scores = read_as(folder / "scores.parquet", SCORES)
     check_members(scores, params, optimizer, folder, again)
     if scores["lr"].to_pylist() != rates["lr"].to_pylist():
         place = files.rates(optimizer, policy)

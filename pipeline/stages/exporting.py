@@ -19,6 +19,7 @@ from pipeline.errors import UserError, writing
 from pipeline.faces.shards import MEASURES
 from pipeline.params import Params
 from pipeline.places import alone, resolved
+from pipeline.readback import read_tree
 from pipeline.regression.members import Members
 from pipeline.regression.uncertainty import probabilities_for
 from pipeline.regression.uncertainty_conformal import Calibration
@@ -194,7 +195,7 @@ def on_test_faces(method: str, kind: str, level: float) -> tuple[dict[str, float
     """What evaluate measured of one method and kind: its numbers, and its coverage by group."""
     if not files.METRICS.is_file():
         return {}, []
-    tree = json.loads(files.METRICS.read_text(encoding="utf-8"))
+    tree = read_tree(files.METRICS)
     measured: dict[str, float] = tree.get("uncertainty", {}).get(method, {}).get(kind, {})
     path = files.TABLES / "uncertainty_groups.csv"
     if not path.is_file():

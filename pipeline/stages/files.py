@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.tables import read_table
@@ -44,6 +45,7 @@ EXPLAINED = Path("reports/explain")
 # What is written is replaced or removed in these: nobody else's files belong there.
 TAKEN = (CROPS, REJECTS.with_suffix(""), PIXELS, FACES.parent, MODELS, METRICS.parent, STUDIES, LOGS)
 
+PARTS = ("train", "validation", "test")
 NEEDED = {
     MANIFEST: ("face_id", "path", "target"),
     READY_VECTORS: ("face_id",),
@@ -73,6 +75,13 @@ def read(path: Path) -> pa.Table:
             f"{path} has no column {lacking[0]!r}, it is another table: run the stage that writes it again "
             "(dvc repro)"
         )
+    if "split" in NEEDED[path] and table.num_columns:
+        known = pc.fill_null(pc.is_in(table["split"].cast(pa.string()), value_set=pa.array(PARTS)), False)
+        if (row := pc.index(known, False).as_py()) >= 0:
+            raise UserError(
+                f"{path}, row {row}: split {table['split'][row].as_py()!r} is none of {', '.join(PARTS)}: "
+                "run the stage that writes it again (dvc repro)"
+            )
     return table
 
 

@@ -4,7 +4,6 @@
 that it writes, so that no stage depends on them.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ from pipeline import tracking
 from pipeline.credentials import masked_tree
 from pipeline.params import Params
 from pipeline.profiles import flatten
+from pipeline.readback import read_tree
+from pipeline.regression.runs import HISTORY, SCORES
 from pipeline.reports.curves import LIVING
 from pipeline.reports.provenance import revision
 from pipeline.showing import complain
 from pipeline.stages import files
-from pipeline.tables import read_table, sha256
+from pipeline.tables import read_as, read_table, sha256
 from pipeline.tracking.base import Scalar, Trackers
 from pipeline.tracking.records import by_epoch, by_row, numbers, overall
 
@@ -90,14 +91,14 @@ def tell(trackers: Trackers, record: Record, seconds: float) -> None:
 def of_train(summary: Any, optimizer: str, policy: str) -> Record:
     """All members of a run: as points of series and as one table, however many they are."""
     folder = files.run_folder(optimizer, policy)
-    scores = read_table(folder / "scores.parquet")
+    scores = read_as(folder / "scores.parquet", SCORES)
     seconds = summary.details["member_seconds"]
     columns = ("seed", "lr", "epochs", "best_epoch", "mae", "val_mae", "test_mae")
     return Record(
         overall(scores, ("mae", "val_mae", "test_mae", "epochs")),
         (
             by_row(scores, "member", columns, "members", seconds=seconds),
-            by_epoch(read_table(folder / "history.parquet"), scores, LIVING),
+            by_epoch(read_as(folder / "history.parquet", HISTORY), scores, LIVING),
         ),
         (folder / "scores.parquet",),
     )
@@ -122,7 +123,7 @@ def of_study(summary: Any, storage: str | None = None) -> Record:
 
 def of_evaluate(summary: Any) -> Record:
     """All numbers of metrics.json."""
-    tree = json.loads(files.METRICS.read_text(encoding="utf-8"))
+    tree = read_tree(files.METRICS)
     return Record(numbers(tree), (), (files.METRICS,))
 
 

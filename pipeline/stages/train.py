@@ -1,5 +1,6 @@
 """Stage train: one model for each seed, with one optimiser and one learning-rate policy."""
 
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,14 +8,14 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.regression.material import material_of
-from pipeline.regression.rates import FOUND, member_seeds
+from pipeline.regression.rates import FOUND, RATES, member_seeds
 from pipeline.regression.recipe import Recipe
 from pipeline.regression.runs import train_run
 from pipeline.stages import files
 from pipeline.stages.origin import ORIGIN, check_unchanged, origin
 from pipeline.stages.recipes import fixed_rate, recipe_settings, under_keys
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import new_folder, producer_of, read_table, sha256, write_table
+from pipeline.tables import new_folder, producer_of, read_as, sha256, write_table
 
 
 def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
@@ -51,7 +52,12 @@ def given_rates(params: Params, optimizer: str, policy: str) -> pa.Table:
         A setting that they follow from has changed since.
     """
     path, again = files.rates(optimizer, policy), f"vec2age find_lr --optimizer {optimizer}"
-    rates = read_table(path)
+    rates = read_as(path, RATES)
+    for row, (seed, rate) in enumerate(zip(rates["seed"].to_pylist(), rates["lr"].to_pylist(), strict=True)):
+        if seed is None or rate is None or not (0 < rate < math.inf):
+            raise UserError(
+                f"{path}, row {row}: seed {seed} and lr {rate} cannot be trained with: run {again}"
+            )
     check_members(rates, params, optimizer, path, again)
     if policy == "found":
         tested = {"find_lr": params.find_lr.model_dump(), "balance": params.train.balance.model_dump()}

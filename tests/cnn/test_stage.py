@@ -169,7 +169,8 @@ def test_the_code_that_a_run_belongs_to_is_all_that_it_trains_with() -> None:
     graph = grimp.build_graph("pipeline", cache_dir=None)
     for after in ("pipeline.cnn.predicting", "pipeline.cnn.run_tables"):
         graph.remove_module(after)
-    words = {"pipeline.errors", "pipeline.progress", "pipeline.registry", "pipeline.sources"}
+    told = ("credentials", "errors", "processes", "progress", "registry", "shield", "sources")
+    words = {f"pipeline.{name}" for name in told}
     used = set[str]()
     for module in ("pipeline.cnn.runs", "pipeline.cnn.classification_fit"):
         used |= {module, *graph.find_upstream_modules(module)} - words

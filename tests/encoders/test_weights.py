@@ -1,5 +1,7 @@
 import hashlib
+import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -88,3 +90,50 @@ def test_old_files_may_lack_the_counters_of_batches(path):
     state = {key: value for key, value in nn.BatchNorm1d(2).state_dict().items() if "num_batches" not in key}
     load_into(network, {**state, "weight": torch.tensor([5.0, 6.0])}, path)
     assert network.weight.tolist() == [5, 6], "the other weights are taken"
+
+
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(path):
+    os.mkfifo(path)
+    for read in (read_state, sha256_of):
+        with pytest.raises(UserError, match="is a folder, pipe, socket or device, not a file"):
+            read(path)
+
+
+def test_refuses_weights_that_unpack_to_more_than_they_are(path, tmp_path):
+    torch.save({"weight": torch.zeros(10**6)}, tmp_path / "sound")
+    with (
+        zipfile.ZipFile(tmp_path / "sound") as sound,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in sound.namelist():
+            bomb.writestr(name, sound.read(name))
+    assert path.stat().st_size < 10**5
+    with pytest.raises(UserError, match="unpacks to more bytes than it has"):
+        read_state(path)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [[1], {1: torch.zeros(2)}, {"weight": 5}, {"weight": torch.eye(2).to_sparse()}],
+    ids=["list", "number", "no tensor", "sparse"],
+)
+def test_refuses_what_is_no_table_of_ordinary_tensors(state, path):
+    torch.save(state, path)
+    with pytest.raises(UserError, match="holds no state dict"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_refuses_weights_that_are_no_numbers(wrong, path):
+    network = nn.Linear(2, 1)
+    state = {"weight": torch.tensor([[1.0, wrong]]), "bias": torch.zeros(1)}
+    with pytest.raises(UserError, match="weights 'weight' hold a value that is not a finite number"):
+        load_into(network, state, path)
+    with pytest.raises(UserError, match=r"weights 'bias' are of the type torch\.int64"):
+        load_into(network, {"weight": torch.zeros(1, 2), "bias": torch.zeros(1, dtype=torch.long)}, path)
+
+
+def test_weights_published_in_half_precision_are_read_in_the_networks(path):
+    network = nn.Linear(2, 1)
+    load_into(network, {"weight": torch.ones(1, 2).half(), "bias": torch.zeros(1).half()}, path)
+    assert network(torch.ones(1, 2)).item() == 2

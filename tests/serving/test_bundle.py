@@ -1,6 +1,7 @@
 """What a bundle holds, and everything that makes its loader refuse."""
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -406,3 +407,9 @@ def test_the_card_names_use_limits_groups_and_that_drawn_faces_are_no_people(mod
     bare = model_card(people, model.reference, {}, [])
     assert "drawn by a program" not in bare
     assert "Not measured" in bare
+
+
+def test_a_pipe_in_the_place_of_a_bundle_to_be_replaced_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "bundle.json")
+    with pytest.raises(UserError, match=r"is no bundle \(it holds bundle\.json\): name a new or an empty"):
+        packing.check_replaceable(tmp_path)
