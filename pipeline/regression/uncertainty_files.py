@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from safetensors.numpy import save as to_bytes
 
 from pipeline.errors import UserError
-from pipeline.readback import AGAIN, Described, described_as, read_arrays_of
+from pipeline.opening import AGAIN
+from pipeline.readback import Described, described_as, read_arrays_of
 from pipeline.regression.uncertainty_conformal import ALL, Calibration
 from pipeline.regression.uncertainty_said import Difficulty, Predicted
 from pipeline.regression.uncertainty_shapes import Normal, Scored, Shape, Shifted
