@@ -397,7 +397,7 @@ def test_export_packs_what_was_calibrated_and_the_bundle_says_the_same_of_a_face
     about = found.described.model_dump()
     assert about["data"]["faces"] == {"train": 200, "validation": 100, "test": 100}
     assert set(about["data"]["sha256"]) >= {"embeddings/faces.parquet"}
-    assert (about["level"], about["threshold"], about["encoder"]["fingerprints"]) == (0.9, 18, [])
+    assert (about["level"], about["threshold"], about["encoder"]["fingerprints"]) == (0.9, 18, ())
     assert json.loads(Path("bundle/params.json").read_text())["seed"] == 20201
     assert "uncertainty" in json.loads(Path("bundle/metrics.json").read_text())
     card = Path("bundle/MODEL_CARD.md").read_text()
@@ -797,7 +797,7 @@ def test_distributions_of_whole_networks_are_calibrated_and_reported_like_any_me
     ],
 )
 def test_networks_that_do_not_belong_to_these_faces_are_refused(
-    inside: Path, labels: list[float] | None, columns: dict[str, Any], sentence: str
+    copy: Path, labels: list[float] | None, columns: dict[str, Any], sentence: str
 ) -> None:
     write_networks(labels, **columns)
     with pytest.raises(UserError) as raised:
@@ -816,7 +816,7 @@ def test_networks_that_do_not_belong_to_these_faces_are_refused(
         ),
     ],
 )
-def test_why_networks_say_nothing_is_told(inside: Path, diverged: list[str], sentence: str) -> None:
+def test_why_networks_say_nothing_is_told(copy: Path, diverged: list[str], sentence: str) -> None:
     write_networks(None)
     empty = read_table(NETWORKS / "predictions.parquet").slice(0, 0)
     write_table(empty, NETWORKS / "predictions.parquet", "vec2age finetune", {})
