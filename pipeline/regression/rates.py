@@ -71,11 +71,9 @@ def steepest(test: RangeTest, per: Literal["step", "rate"]) -> float | None:
         return test.suggestion
     losses = np.asarray(test.losses)[SKIP_BEGIN:-SKIP_END]
     finite = np.flatnonzero(np.isfinite(losses))
-    if len(finite) < 2:
+    if not (np.diff(losses[finite]) < 0).any():
         return None
     slopes = np.gradient(losses[finite])
-    if not slopes.min() < 0:
-        return None
     return test.rates[SKIP_BEGIN + int(finite[slopes.argmin()])]
 
 
