@@ -33,6 +33,17 @@ sys.addaudithook(die)
 
 
 @pytest.fixture(scope="session", autouse=True)
+def findable() -> None:
+    """Import the program once, and undo what it does to the path: processes of tests import the tests."""
+    path, environment = list(sys.path), dict(os.environ)
+    import pipeline.cli  # noqa: F401
+
+    sys.path[:] = path
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """A shell hands SIGINT down as ignored to what it runs in the background; some tests send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
