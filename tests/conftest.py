@@ -35,12 +35,15 @@ sys.addaudithook(die)
 @pytest.fixture(scope="session", autouse=True)
 def findable() -> None:
     """Import the program once, and undo what it does to the path: processes of tests import the tests."""
-    path, environment = list(sys.path), dict(os.environ)
+    names = ("PYTHONPATH", "PYTHONSAFEPATH")
+    path, before = list(sys.path), {name: os.environ.get(name) for name in names}
     import pipeline.cli  # noqa: F401
 
     sys.path[:] = path
-    os.environ.clear()
-    os.environ.update(environment)
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session", autouse=True)
