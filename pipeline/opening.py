@@ -66,7 +66,7 @@ def _shown(text: str) -> Iterator[str]:
             kept = (char.isprintable() and not BLANK.match(char)) or unicodedata.category(char) == "Zs"
         # not \x.. from 0x80 on, which stands for a byte
         yield char if kept else f"\\u{ord(char):04x}" if 0x80 <= ord(char) <= 0xFF else ascii(char)[1:-1]
-        before = char
+        before = char if kept else ""  # nothing belongs to an escape
 
 
 def is_decoded_bytes(text: str) -> bool:
