@@ -202,11 +202,9 @@ def predict(
     Example: [bold]vec2age predict photographs --model bundle --output ages.csv[/bold]
     """
     from pipeline.serving.bundle import load
-    from pipeline.serving.run import check_beside, predict_files
+    from pipeline.serving.run import predict_files
     from pipeline.stages.running import print_counts
 
-    if not force:
-        check_beside(paths, output)
     counts = predict_files(
         paths,
         load(model),

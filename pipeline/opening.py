@@ -66,7 +66,7 @@ def _shown(text: str) -> Iterator[str]:
             kept = (char.isprintable() and not BLANK.match(char)) or unicodedata.category(char) == "Zs"
         # not \x.. from 0x80 on, which stands for a byte
         yield char if kept else f"\\u{ord(char):04x}" if 0x80 <= ord(char) <= 0xFF else ascii(char)[1:-1]
-        before = char
+        before = char if kept else ""  # nothing belongs to an escape
 
 
 def is_decoded_bytes(text: str) -> bool:
@@ -132,13 +132,15 @@ def open_inside(root: str, path: str, *, empty: bool = False) -> io.BufferedRead
     return file
 
 
-def open_regular(resolved: str) -> io.BufferedReader:
+def open_regular(resolved: str, folder: int | None = None) -> io.BufferedReader:
     """Open a file for reading that is a file, and no pipe, device or folder, without waiting for it.
 
     Parameters
     ----------
     resolved
         Its place with its symlinks resolved (`os.path.realpath`).
+    folder
+        An open folder that a bare name is in, which is no link, then.
 
     Raises
     ------
@@ -149,10 +151,12 @@ def open_regular(resolved: str) -> io.BufferedReader:
     """
     # The type is asked before opening (opening a device may act on it) and again after (it may have
     # been exchanged); non-blocking, because a pipe without a writer would never open.
-    if not stat.S_ISREG(os.stat(resolved).st_mode):  # noqa: PTH116
+    if not stat.S_ISREG(os.stat(resolved, dir_fd=folder, follow_symlinks=folder is None).st_mode):
         raise Unusable("not_a_file", "a folder, pipe, socket or device, not a file")
     file = open(  # noqa: SIM115 - the caller closes it
-        resolved, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+        resolved,
+        "rb",
+        opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder),
     )
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

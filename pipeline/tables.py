@@ -185,13 +185,23 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` that takes its place, and its name, when the block ends well.
 
     Whatever ends the block otherwise leaves the former folder as it was. One that was killed between the two
-    renamings is found again by the next call.
+    renamings is found again by the next call. Its permissions are as those of a file of `atomic_file`.
+
+    Raises
+    ------
+    UserError
+        A link has one of the two names that it takes meanwhile.
     """
     unfinished, earlier = (path.with_name(f".{path.name}.{word}") for word in ("unfinished", "earlier"))
+    for place in (unfinished, earlier):
+        if place.is_symlink():
+            raise UserError(f"{place} is a link, where {path} is put together: move it away")
     if earlier.exists() and not path.exists():
         earlier.rename(path)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
+    if path.is_dir():
+        unfinished.chmod(stat.S_IMODE(unfinished.stat().st_mode & (path.stat().st_mode | 0o700)))
     try:
         yield unfinished
         shutil.rmtree(earlier, ignore_errors=True)

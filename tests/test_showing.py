@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipeline.opening import escaped, printable
 from pipeline.reports import page
@@ -80,6 +82,20 @@ def test_no_cell_is_a_formula_and_every_cell_gives_its_text_back(text: str) -> N
     assert not UNSEEN.search(stored)
     assert not re.search(r"(^|;)\s*[=+\-@＝＋－＠]", stored)
     assert uncelled(stored) == printable(text)
+
+
+@given(
+    st.text(
+        st.sampled_from("a1\\'=-; \u200c\u200d\ufe0f\ufe0e\u3164\u202e\x85\n\udce9é❤👩\U000e0041")
+        | st.characters()
+    )
+)
+@example("\u202e\u200d")
+@example("\x85\ufe0f\ufe0f\u200c")
+def test_what_is_shown_once_is_shown_the_same_again_and_every_cell_gives_it_back(text: str) -> None:
+    shown = printable(text)
+    assert escaped(shown) == shown
+    assert uncelled(cell(shown)) == shown
 
 
 def test_cells_are_not_ambiguous() -> None:

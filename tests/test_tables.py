@@ -1,6 +1,7 @@
 import itertools
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -210,6 +211,32 @@ def test_a_new_folder_takes_the_old_one_s_place_whole_or_not_at_all(tmp_path):
         (fresh / "c").write_text("3")
     assert [path.name for path in place.iterdir()] == ["c"]
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+def test_a_new_folder_is_open_to_nobody_whom_the_earlier_one_kept_out(tmp_path: Path) -> None:
+    for earlier, left in ((0o700, 0o700), (0o750, 0o750), (0o777, 0o755), (0o500, 0o700)):
+        place = tmp_path / "bundle"
+        place.mkdir(exist_ok=True)
+        place.chmod(earlier)
+        before = os.umask(0o022)
+        try:
+            exchange(place)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(place.stat().st_mode) == left
+
+
+@pytest.mark.parametrize("word", ["unfinished", "earlier"])
+def test_a_link_where_a_new_folder_is_put_together_is_refused(word: str, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis").write_text("three years of work")
+    (tmp_path / f".results.{word}").symlink_to("own")
+    with pytest.raises(
+        UserError, match=rf"\.results\.{word} is a link, where .*results is put together: move"
+    ):
+        exchange(tmp_path / "results")
+    assert (tmp_path / "own" / "thesis").read_text() == "three years of work"
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_refused_file_of_a_new_folder_is_named_as_it_would_be_called(tmp_path: Path) -> None:

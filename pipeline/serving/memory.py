@@ -51,7 +51,7 @@ def in_memory(images: Any, max_pixels: int = MAX_PIXELS) -> Iterator[Source]:
             if many is None:
                 raise
             found += 1
-            yield _without(number, "not_an_image", first_line(error))
+            yield _unusable(image, number, error)
     if not found:
         raise UserError("no picture was given: name a picture, a folder that holds one, or a list of them")
 
@@ -105,6 +105,15 @@ def _path(image: Any, number: int) -> Path:
             f"{printable(text[:60])} is an address: nothing is downloaded, name a file or a folder"
         )
     return Path(text)
+
+
+def _unusable(image: Any, number: int, error: Exception) -> Source:
+    """One of many that cannot be used; a path, there or not, keeps its name."""
+    text = os.fsdecode(image) if isinstance(image, str | os.PathLike) else ""
+    if not text or ADDRESS.match(text):
+        return _without(number, "not_an_image", first_line(error))
+    reason = "not_an_image" if os.path.lexists(text) else "missing_file"
+    return Source(printable(text), trouble=Rejection(reason, first_line(error)))
 
 
 def _of_stream(stream: Any, number: int) -> Source:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +11,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError, writing
+from pipeline.readback import plain_json
 from pipeline.serving.rows import SCHEMA
 from pipeline.showing import cell, uncelled
 from pipeline.tables import atomic_file, parquet_options, producer_of, read_table, with_producer
@@ -18,6 +19,8 @@ from pipeline.tables import atomic_file, parquet_options, producer_of, read_tabl
 PRODUCER = "vec2age predict"
 NAMED = ["file", "model"]
 LONGEST = 240  # bytes: file systems take 255, of which parts and what is not finished yet need some
+LONGEST_ROW = 2**20
+"""Bytes: no name, reason and warnings of a row are that long, and nothing else is read further."""
 Writer = Callable[[IO[bytes], pa.Schema, Iterable[pa.Table]], None]
 
 
@@ -98,49 +101,57 @@ def check_replaceable(path: Path, model: str, names: Sequence[str] | None) -> No
     """
     if names is None or not path.exists() or path.stat().st_size == 0:
         return
+    again, named = tuple(f"{name}/" for name in names), frozenset(names)
+    why = None
     try:
-        found = READERS[path.suffix.lower()](path)
-        models, files = set(found["model"].to_pylist()), found["file"].to_pylist()
+        for file, other in READERS[path.suffix.lower()](path):  # no further than to the first that is foreign
+            if file not in named and not str(file).startswith(again):
+                why = f"holds predictions of {file}"
+            elif other != model:
+                why = "holds predictions of another model"
+            if why:
+                break
     except (UserError, pa.ArrowException, ValueError, KeyError, TypeError):
         why = "is a file that predict did not write"
-    else:
-        again = tuple(f"{name}/" for name in names)
-        others = (file for file in files if file not in names and not str(file).startswith(again))
-        other = next(others, None)
-        if models <= {model} and other is None:
-            return
-        why = "holds predictions of another model" if other is None else f"holds predictions of {other}"
+    if why is None:
+        return
     raise UserError(f"output {path} exists and {why}: name another file, or replace it with --force")
 
 
-def read_csv(path: Path) -> pa.Table:
-    """The columns `file` and `model` of a table that `write_csv` wrote."""
+def read_csv(path: Path) -> Iterator[tuple[str, str]]:
+    """The file and the model in each row of a table that `write_csv` wrote."""
+    header = ",".join(f'"{name}"' for name in SCHEMA.names).encode() + b"\n"
     with path.open("rb") as file:
-        if file.readline() != ",".join(f'"{name}"' for name in SCHEMA.names).encode() + b"\n":
+        if file.read(len(header)) != header:
             raise ValueError("another header")
         file.seek(0)  # Arrow would take the path for UTF-8
         named = pa_csv.ConvertOptions(include_columns=NAMED, column_types=dict.fromkeys(NAMED, pa.string()))
-        found = pa_csv.read_csv(file, convert_options=named)
-    return found.set_column(0, "file", pa.array(map(uncelled, found["file"].to_pylist()), pa.string()))
+        with pa_csv.open_csv(file, pa_csv.ReadOptions(block_size=LONGEST_ROW), convert_options=named) as rows:
+            for batch in rows:
+                yield from zip(
+                    map(uncelled, batch["file"].to_pylist()), batch["model"].to_pylist(), strict=True
+                )
 
 
-def read_jsonl(path: Path) -> pa.Table:
+def read_jsonl(path: Path) -> Iterator[tuple[str, str]]:
     """The same of a table that `write_jsonl` wrote."""
-    with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    if any(list(row) != SCHEMA.names for row in rows):
-        raise ValueError("other columns")
-    return pa.Table.from_pylist([{name: row[name] for name in NAMED} for row in rows])
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_ROW):
+            row = plain_json(line)
+            if not isinstance(row, dict) or list(row) != SCHEMA.names:
+                raise ValueError("other columns")
+            yield row["file"], row["model"]
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> Iterator[tuple[str, str]]:
     """The same of a table that `write_parquet` wrote."""
     if producer_of(path)["producer"] != PRODUCER:
         raise ValueError("another producer")
-    return read_table(path, NAMED)
+    for batch in read_table(path, NAMED).to_batches():
+        yield from zip(*(batch[name].to_pylist() for name in NAMED), strict=True)
 
 
-READERS: dict[str, Callable[[Path], pa.Table]] = {
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, str]]]] = {
     ".csv": read_csv,
     ".jsonl": read_jsonl,
     ".parquet": read_parquet,

@@ -1,5 +1,6 @@
 """Folders of pictures to one file of predictions, resumable; and pictures in memory to a table."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,7 +97,8 @@ def predict_files(
     block_files
         Files whose rows are kept together.
     force
-        Replace a file that is no earlier answer to the same question.
+        Replace a file that is no earlier answer to the same question, and write into the folder of pictures
+        that are named by themselves.
 
     Returns
     -------
@@ -112,6 +114,8 @@ def predict_files(
     """
     outputs.check_name(output)
     check_apart(paths, bundle.folder, output, overlay)
+    if not force:
+        check_beside(paths, output, overlay)
     asked, output, overlay = output, resolved(output), None if overlay is None else resolved(overlay)
     names = None if force else [printable(str(path)) for path in paths]
     outputs.check_replaceable(output, bundle.id, names)
@@ -121,9 +125,10 @@ def predict_files(
         raise UserError(
             f"there is no file in {', '.join(map(str, paths))}: name a picture or a folder of pictures"
         )
+    cores = roomy_cores()  # of threads that draw, too: each holds a picture
     with parts_of(output, asked) as parts:
         work = Work(parts, bundle, level, overlay)
-        with bar() as progress, ThreadPoolExecutor(workers or roomy_cores()) as pool:
+        with bar() as progress, ThreadPoolExecutor(min(workers or cores, cores)) as pool:
             line = progress.add_task("predicting", total=total)
 
             def step() -> None:
@@ -132,7 +137,7 @@ def predict_files(
             found = blocks(walk(paths), block_files)
             todo = work.unfinished(found, lambda files: progress.advance(line, files))
             for block, table in predicted(
-                todo, bundle, workers=workers or roomy_cores(), timeout=timeout, level=level, step=step
+                todo, bundle, workers=workers or cores, timeout=timeout, level=level, step=step
             ):
                 if overlay is not None:
                     draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
@@ -177,8 +182,8 @@ def check_apart(paths: Sequence[Path], model: Path, output: Path, overlay: Path 
             )
 
 
-def check_beside(paths: Sequence[Path], output: Path) -> None:
-    """Refuse an output in the folder of pictures that are named by themselves: that holds pictures, too.
+def check_beside(paths: Sequence[Path], output: Path, overlay: Path | None = None) -> None:
+    """Refuse to write into the folder of pictures that are named by themselves: that holds pictures, too.
 
     Where a person stands, the answer about one picture may lie beside it.
 
@@ -187,17 +192,16 @@ def check_beside(paths: Sequence[Path], output: Path) -> None:
     UserError
         With both places.
     """
-    folder = resolved(output).parent
-    beside = [
-        path
-        for path in paths
-        if not path.is_dir() and any(is_same(folder, place.parent) for place in (path, resolved(path)))
-    ]
-    if beside and not (len(beside) == 1 and is_same(folder, Path())):
-        raise UserError(
-            f"{output} would lie beside {beside[0]}, among the pictures: name another place with --output, "
-            "or give --force"
-        )
+    named = [path for path in paths if os.path.lexists(path) and not path.is_dir()]
+    folders = {place.parent: path for path in reversed(named) for place in (resolved(path), path)}
+    here = len(named) == 1 and is_same(resolved(output).parent, Path())
+    for target in [*([] if here else [output]), *([overlay] if overlay else [])]:
+        for folder, path in folders.items():
+            if lies_in(target, folder):
+                raise UserError(
+                    f"{target} would lie in the folder of {path}, among the pictures: name another place, or "
+                    "give --force"
+                )
 
 
 def apart_from(targets: Sequence[Path]) -> Callable[[Identity], None]:

@@ -61,7 +61,7 @@ def run(params: Params, workers: int) -> Summary:
             numbers["classification"] = classification.metrics(classifiers)
         if found is not None:
             numbers["uncertainty"] = uncertainty.metrics(found)
-    write_json(numbers, files.METRICS)
+        write_json(numbers, files.METRICS)  # where that fails, the former tables stay, too
     why = uncalibrated() or "run vec2age calibrate"
     unmeasured = {} if found else {"uncertainty": f"not measured: {why}"}
     return {**summary.headlines(evaluation), **networks_summary.headlines(runs), **unmeasured}

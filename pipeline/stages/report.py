@@ -76,7 +76,7 @@ def run(params: Params, workers: int) -> Summary:
     html = page.render(content)
     with new_folder(files.FIGURES) as fresh:
         figures.write([*charts, *drawn, *pictures], fresh)
-    page.write_html(html, files.PAGE)
+        page.write_html(html, files.PAGE)  # where that fails, the former figures stay, too
     return {
         "figures": len(charts) + len(drawn) + len(pictures),
         "sections": len(content.sections),

@@ -256,37 +256,39 @@ def test_parts_of_changed_files_or_another_wish_are_made_again(
 def test_a_folder_of_somebodys_own_in_the_place_of_parts_is_refused_and_left_alone(
     model: Bundle, portrait: Pixels, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.png").write_bytes(png(portrait))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png(portrait))
     output, parts = tmp_path / "k.csv", tmp_path / "k.csv.parts"
     parts.mkdir()
     own = parts / "thesis.tex"
     own.write_text("three years of work")
     with pytest.raises(UserError, match=r"parts, .* holds thesis\.tex, which predict did not write: "):
-        predict_files([tmp_path / "a.png"], model, output, workers=1)
+        predict_files([tmp_path / "in/a.png"], model, output, workers=1)
     assert own.read_text() == "three years of work"
     own.unlink()
     pq.write_table(pa.table({"x": [1]}), parts / "000000.parquet")
     with pytest.raises(UserError, match=r"holds 000000\.parquet, which predict did not write"):
-        predict_files([tmp_path / "a.png"], model, output, workers=1)
+        predict_files([tmp_path / "in/a.png"], model, output, workers=1)
     assert pq.read_table(parts / "000000.parquet").to_pylist() == [{"x": 1}]
     (parts / "000000.parquet").unlink()
     parts.rmdir()
     parts.write_text("a file")
     with pytest.raises(UserError, match=r"k\.csv\.parts, .* is no folder: move it away"):
-        predict_files([tmp_path / "a.png"], model, output, workers=1)
+        predict_files([tmp_path / "in/a.png"], model, output, workers=1)
     assert parts.read_text() == "a file"
     parts.unlink()
     parts.mkdir()
     for torn in ("000007.parquet", ".000000.parquet.x1y2z3_8.tmp"):  # of an earlier run, ended by a power cut
         (parts / torn).write_bytes(b"torn")
-    predict_files([tmp_path / "a.png"], model, output, workers=1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "k.csv"]
+    predict_files([tmp_path / "in/a.png"], model, output, workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "k.csv"]
 
 
 def test_what_comes_into_the_folder_of_parts_meanwhile_is_left_there(
     model: Bundle, portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.png").write_bytes(png(portrait))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png(portrait))
     keep = parts_module.Work.keep
 
     def meanwhile(work: parts_module.Work, block: Any, table: pa.Table) -> None:
@@ -294,7 +296,7 @@ def test_what_comes_into_the_folder_of_parts_meanwhile_is_left_there(
         (work.folder / "notes.txt").write_text("of the examiner")
 
     monkeypatch.setattr(parts_module.Work, "keep", meanwhile)
-    predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", workers=1)
+    predict_files([tmp_path / "in/a.png"], model, tmp_path / "k.csv", workers=1)
     assert [path.name for path in (tmp_path / "k.csv.parts").iterdir()] == ["notes.txt"]
 
 
@@ -442,11 +444,14 @@ def test_a_copy_that_cannot_be_written_is_said_and_the_others_are_drawn(
 def test_copies_that_cannot_be_written_cost_no_prediction(
     model: Bundle, portrait: Pixels, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.png").write_bytes(png(portrait))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png(portrait))
     with pytest.warns(
         NotDrawnWarning, match=r"a\.png was not drawn: its copy /proc/drawn/.* cannot be written"
     ):
-        predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", overlay=Path("/proc/drawn"), workers=1)
+        predict_files(
+            [tmp_path / "in/a.png"], model, tmp_path / "k.csv", overlay=Path("/proc/drawn"), workers=1
+        )
     (row,) = csv.DictReader((tmp_path / "k.csv").open())
     assert row["status"] == "face"
 
@@ -458,11 +463,12 @@ def test_an_output_that_cannot_be_written_is_known_before_the_work(
         raise AssertionError("pictures were looked at")
 
     monkeypatch.setattr(run_module, "predicted", never)
-    (tmp_path / "a.png").write_bytes(png(portrait))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png(portrait))
     (tmp_path / "README.md").write_text("a file")
     for output in (tmp_path / "README.md/k.csv", Path("/proc/k.csv")):
         with pytest.raises(OSError, match=r"(Not a directory|No such file)") as caught:
-            predict_files([tmp_path / "a.png"], model, output)
+            predict_files([tmp_path / "in/a.png"], model, output)
         assert caught.value.filename == str(output)
 
 
@@ -472,10 +478,11 @@ def test_a_full_disk_is_said_of_the_output(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    (tmp_path / "a.png").write_bytes(png(portrait))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png(portrait))
     monkeypatch.setattr(parts_module, "write_batches", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        predict_files([tmp_path / "a.png"], model, tmp_path / "k.csv", workers=1)
+        predict_files([tmp_path / "in/a.png"], model, tmp_path / "k.csv", workers=1)
     assert caught.value.filename == str(tmp_path / "k.csv")
     monkeypatch.setattr(outputs, "atomic_file", full)
     with pytest.raises(OSError, match="No space left") as caught:
@@ -614,7 +621,8 @@ def test_of_many_pictures_one_that_cannot_be_used_costs_itself_alone(
     arrays = [np.zeros((0, 0, 3), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), "absent.png"]
     found = [*in_memory([*given.values(), *arrays, portrait])]
     reasons = [source.trouble and source.trouble.reason for source in found]
-    assert reasons == [*given, "no_pixels", *["not_an_image"] * 3, None]
+    assert reasons == [*given, "no_pixels", *["not_an_image"] * 2, "missing_file", None]
+    assert [source.file for source in found[-3:]] == ["picture 11", "absent.png", "picture 13"]
     assert all(source.trouble.detail for source in found if source.trouble)
     (alone,) = in_memory(closed)
     assert alone.trouble is not None, "a closed image alone is a row as well"

@@ -24,7 +24,7 @@ from pipeline.rejects import Rejects
 from pipeline.serving import outputs
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.labels import drawn_on
-from pipeline.serving.overlay import NotDrawnWarning, draw_all
+from pipeline.serving.overlay import MARK, NotDrawnWarning, draw_all, is_free
 from pipeline.serving.rows import SCHEMA
 from pipeline.serving.run import check_beside, predict_files
 from pipeline.serving.sources import Source, walk
@@ -81,14 +81,45 @@ def test_a_folder_met_by_another_name_is_known_by_what_it_is(
         ask(model, "bound/x.csv")
 
 
-def test_an_output_beside_pictures_that_are_named_is_refused(letters: Path) -> None:
+def test_an_output_or_copies_beside_pictures_that_are_named_are_refused(letters: Path, model: Bundle) -> None:
     Path("b.jpg").write_text("1")
     Path("c.jpg").write_text("1")
-    for output, *paths in (("in/deep/x.csv", "in/deep/a.jpg"), ("x.csv", "b.jpg", "c.jpg")):
-        with pytest.raises(UserError, match=f"{output} would lie beside {paths[0]}, among the pictures"):
-            check_beside([Path(path) for path in paths], Path(output))
+    Path("sub").mkdir()
+    refused = [
+        ("in/deep/x.csv", None, "in/deep/a.jpg"),
+        ("x.csv", None, "b.jpg", "c.jpg"),
+        ("sub/x.csv", None, "b.jpg", "c.jpg"),
+        ("x.csv", "in/deep/drawn", "in/deep/a.jpg"),
+        ("x.csv", "drawn", "b.jpg"),
+    ]
+    for output, overlay, *paths in refused:
+        target, options = overlay or output, {"overlay": overlay and Path(overlay)}
+        with pytest.raises(
+            UserError, match=f"{target} would lie in the folder of {paths[0]}, among the pict"
+        ):
+            ask(model, output, *paths, **options)
     check_beside([Path("b.jpg")], Path("x.csv"))  # here, of one picture
-    check_beside([Path("in/deep/a.jpg")], Path("x.csv"))
+    check_beside([Path("in/deep/a.jpg")], Path("x.csv"), Path("drawn"))
+    ask(model, "sub/x.csv", "b.jpg", "c.jpg", force=True)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_file_of_anybody_s_is_read_no_further_than_it_is_foreign(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{suffix}"
+    outputs.write(path, SCHEMA, [pa.Table.from_pylist([ROW], schema=SCHEMA)], "m")
+    whole = path.read_bytes()
+    beginnings = [b"", whole.splitlines(keepends=True)[0]] if suffix == "csv" else [b"", whole]
+    for data in (
+        start + more for start in beginnings for more in (b"[" * 10**5, b"1" * 2**22, b"1\n", b"\xff\n")
+    ):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="is a file that predict did not write"):
+            outputs.check_replaceable(path, "m", ["in"])
+    path.write_bytes(whole.replace(b"in/a", b"of/b") + b"1" * 10)
+    with path.open("r+b") as file:
+        file.truncate(2**36)  # memory for that there is not
+    with pytest.raises(UserError, match="output"):
+        outputs.check_replaceable(path, "m", ["in"])
 
 
 def test_a_file_is_replaced_by_the_same_question_alone(letters: Path, model: Bundle) -> None:
@@ -195,6 +226,26 @@ def test_a_link_in_the_folder_of_copies_is_not_followed(tmp_path: Path) -> None:
     assert told[1].endswith("(something else is there)")
     assert not list((tmp_path / "photos").iterdir())
     assert (tmp_path / "drawn" / "c.png.drawn.jpg").is_file()
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG", "torn", "later", "pipe"])
+def test_what_is_no_copy_is_told_by_its_first_bytes_and_meets_no_decoder(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, data = tmp_path / "a.jpg", io.BytesIO()
+    if kind in ("TIFF", "PNG", "JPEG"):
+        Image.new("RGB", (8, 8)).save(data, kind)
+    texts = {"torn": b"\xff\xd8\xff\xfe\0\x12drawn by", "later": b"II*\0\xff\xfe\0\x12" + MARK}
+    os.mkfifo(place) if kind == "pipe" else place.write_bytes(texts.get(kind, data.getvalue()))
+    Image.new("RGB", (8, 8)).save(tmp_path / "copy.jpg", "JPEG", comment=MARK)
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a decoder was asked"))
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert not is_free("a.jpg", handle)
+        assert is_free("copy.jpg", handle)
+        assert is_free("nothing.jpg", handle)
+    finally:
+        os.close(handle)
 
 
 def make_deep(root: Path, levels: int, name: str) -> None:

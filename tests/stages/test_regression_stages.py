@@ -340,6 +340,24 @@ def test_a_table_with_subjects_is_evaluated_and_reported_over_them(copy: Path) -
     assert "over subjects" in files.PAGE.read_text(encoding="utf-8")
 
 
+def test_a_page_or_numbers_that_cannot_be_written_leave_all_as_it_was(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    files.FIGURES.mkdir(exist_ok=True)
+    (files.FIGURES / "former.svg").write_text("a figure")
+    before = hashes(Path("reports"))
+    monkeypatch.setattr(evaluate, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate.run(settings(report__target="attractiveness", report__unit="points"), 1)
+    monkeypatch.setattr(report.page, "write_html", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.run(settings(), 1)
+    assert hashes(Path("reports")) == before
+
+
 def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
     shutil.rmtree(files.run_folder("swa", "found"))
     before = hashes(Path("reports"))
