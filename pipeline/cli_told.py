@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from pipeline.credentials import masked
 from pipeline.opening import escaped
 from pipeline.showing import say
+from pipeline.switches import leave_nothing
 
 
 class Group(TyperGroup):
@@ -92,6 +93,7 @@ def speak_utf8() -> None:
         return
     os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     os.environ["PYTHONUTF8"] = "1"
+    leave_nothing()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -40,6 +40,7 @@ _PATTERNS = (
     ),
 )
 _NAMED = re.compile(r"(?<![\w.-])(?P<name>[A-Za-z][\w.-]*)(?P<equals>\s?=\s?|['\"]\s?:\s?|:\s)")
+_NUMBER = re.compile(r"\d[\d_]*")
 _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|[^\s&;#'\",)\]}]+")
 
 
@@ -77,7 +78,8 @@ def _masked_as_it_stands(text: str) -> str:
         told.append(text[at : found.end()])
         at = found.end()
         words = found["equals"] == ": " and found["name"].lower() in ORDINARY
-        if names_a_secret(found["name"]) and not words and (value := _VALUE.match(text, at)):
+        value = None if words else _VALUE.match(text, at)
+        if value and is_secret(found["name"], value[0]):
             told.append(HIDDEN)
             at = value.end()
     return "".join([*told, text[at:]])
@@ -95,29 +97,45 @@ def names_a_secret(name: str) -> bool:
     return _SECRET_NAME.search(plain) is not None
 
 
-def masked_tree(tree: Any) -> Any:
-    """Mappings and lists with every text in them masked."""
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a value, be it text or a number, is hidden for its key alone; a number of tokens is none.
+
+    Examples
+    --------
+    >>> is_secret("password", 12345), is_secret("password", ""), is_secret("has_password", True)
+    (True, False, False)
+    >>> is_secret("max_tokens", 100), is_secret("tokens", "abc")
+    (False, True)
+    """
+    if value is None or isinstance(value, bool | dict | list | tuple) or not str(value).strip():
+        return False
+    counts = name.lower().endswith("tokens") and _NUMBER.fullmatch(str(value)) is not None
+    return names_a_secret(name) and not counts
+
+
+def masked_tree(tree: Any, name: str = "") -> Any:
+    """Mappings and lists with every text in them masked, and what stands under a key that names a secret."""
     if isinstance(tree, dict):
-        return {masked_tree(key): masked_tree(value) for key, value in tree.items()}
+        return {masked_tree(key): masked_tree(value, str(key)) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [masked_tree(item) for item in tree]
+        return [masked_tree(item, name) for item in tree]
+    if is_secret(name, tree):
+        return HIDDEN
     return masked(tree) if isinstance(tree, str) else tree
 
 
-def credentials_in(tree: Any, *key: str) -> Iterator[tuple[str, ...]]:
-    """The keys under which a tree of settings holds a credential."""
+def credentials_in(tree: Any, *key: str, name: str = "") -> Iterator[tuple[str, ...]]:
+    """The keys under which a tree of settings holds a credential; `name` is the last that is no number."""
     if isinstance(tree, dict):
-        for name, value in tree.items():
-            if masked(str(name)) != str(name):
-                yield (*key, masked(str(name)))
-            yield from credentials_in(value, *key, str(name))
+        for inner, value in tree.items():
+            if masked(str(inner)) != str(inner):
+                yield (*key, masked(str(inner)))
+            yield from credentials_in(value, *key, str(inner), name=str(inner))
     elif isinstance(tree, list | tuple):
         for number, value in enumerate(tree):
-            yield from credentials_in(value, *key, str(number))
-    elif isinstance(tree, str):
-        named = key and names_a_secret(key[-1]) and tree.strip()
-        if named or masked(tree) != tree:
-            yield key
+            yield from credentials_in(value, *key, str(number), name=name)
+    elif masked_tree(tree, name) != tree:
+        yield key
 
 
 def remedy(key: tuple[str, ...], tree: Any) -> str:

@@ -174,14 +174,15 @@ def opened(path: Path, again: str = AGAIN) -> Iterator[io.BufferedReader]:
         It is missing, no regular file, or cannot be read.
     """
     try:
-        with open_regular(os.path.realpath(path)) as file:
-            yield file
+        file = open_regular(os.path.realpath(path))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist: {again}") from None
     except Unusable as error:
         raise UserError(f"{path} is {error}: {again}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}): {again}") from None
+    with file:
+        yield file
 
 
 def why_unreadable(full: str, error: OSError) -> tuple[str, str]:

@@ -24,20 +24,37 @@ def report_nothing() -> None:
     os.environ.update(OFF)
 
 
-def stay_out_of_home() -> None:
-    """Keep Matplotlib's list of fonts and what Numba compiles beside the installed packages.
+_temporary: list[str] = []
 
-    Where nothing can be written there, in a folder that goes when the program ends. For programs of ours
-    alone: the settings of somebody's own script may well lie in the home folder.
+
+def stay_out_of_home() -> None:
+    """Keep Matplotlib's list of fonts and what Numba compiles in the virtual environment.
+
+    Where there is none that can be written to, in a folder that goes when the program ends. For programs of
+    ours alone: the settings of somebody's own script may well lie in the home folder.
     """
-    if os.access(sys.prefix, os.W_OK):
+    if {"MPLCONFIGDIR", "NUMBA_CACHE_DIR"} <= os.environ.keys():
+        return
+    if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
         place = os.path.join(sys.prefix, "share", "vec2age")
     else:
         import atexit
-        import shutil
         import tempfile
 
         place = tempfile.mkdtemp(prefix="vec2age-")
-        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        _temporary.append(place)
+        atexit.register(leave_nothing)
         os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(place, "numba"))
     os.environ.setdefault("MPLCONFIGDIR", os.path.join(place, "matplotlib"))
+
+
+def leave_nothing() -> None:
+    """Remove the folder that `stay_out_of_home` made, when the program ends or begins again."""
+    import shutil
+
+    for place in _temporary:
+        shutil.rmtree(place, ignore_errors=True)
+        for name in ("MPLCONFIGDIR", "NUMBA_CACHE_DIR"):
+            if os.environ.get(name, "").startswith(place):
+                del os.environ[name]
+    _temporary.clear()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
+from pipeline.credentials import masked
 from pipeline.opening import escaped
 
 # After Okabe and Ito's palette for all kinds of colour vision, its light tones darkened until each has
@@ -127,9 +128,9 @@ class Chart:
 
 
 def shown(part: Any) -> Any:
-    """A chart, or a part of one, in whose texts everything that cannot be seen is escaped."""
+    """A chart, or a part of one, in whose texts passwords are hidden and what cannot be seen is escaped."""
     if isinstance(part, str):
-        return escaped(part)
+        return escaped(masked(part))
     if is_dataclass(part) and not isinstance(part, type):
         return replace(part, **{one.name: shown(getattr(part, one.name)) for one in fields(part)})
     if isinstance(part, list | tuple) and any(isinstance(one, str) or is_dataclass(one) for one in part):

@@ -19,6 +19,7 @@ import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from pipeline.credentials import masked
 from pipeline.reports.charts import Chart
 from pipeline.reports.interactive import plotly_json
 from pipeline.reports.png import png
@@ -143,17 +144,25 @@ def render(page: Page) -> str:
 
 
 def shown(value: Any) -> Any:
-    """A text on the page: what cannot be seen is escaped, what runs from right to left moves nothing else."""
+    """A text on the page: what cannot be seen is escaped, what runs from right to left moves nothing else.
+
+    Passwords are hidden: what people write into params.yaml, be it a comment, stands here as well.
+    """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return LEFTWARD.sub("\N{FIRST STRONG ISOLATE}\\g<0>\N{POP DIRECTIONAL ISOLATE}", lines(value))
+    return LEFTWARD.sub("\N{FIRST STRONG ISOLATE}\\g<0>\N{POP DIRECTIONAL ISOLATE}", lines(masked(value)))
 
 
 @cache
-def packed_plotly() -> str:
+def packed_plotly() -> Markup:
     """plotly.js compressed: 2 MB of text in place of 5, unpacked by the browser."""
     source = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
-    return base64.b64encode(gzip.compress(source, compresslevel=9, mtime=0)).decode()
+    return in_base64(gzip.compress(source, compresslevel=9, mtime=0))
+
+
+def in_base64(data: bytes) -> Markup:
+    """Bytes as the page holds them, which is no text to look for passwords in."""
+    return Markup(base64.b64encode(data).decode())
 
 
 def block_of(block: Block) -> dict[str, Any]:
@@ -164,7 +173,7 @@ def block_of(block: Block) -> dict[str, Any]:
         case Text():
             return {"kind": "text", "title": block.title, "text": block.text}
         case Picture():
-            return {"kind": "picture", **vars(block), "png": base64.b64encode(block.png).decode()}
+            return {"kind": "picture", **vars(block), "png": in_base64(block.png)}
         case Chart():
             # Nothing in a chart's data may end the script element that holds it.
             data = plotly_json(block).replace("<", "\\u003c")
@@ -174,7 +183,7 @@ def block_of(block: Block) -> dict[str, Any]:
                 "title": block.title,
                 "alt": block.alt,
                 "caption": block.caption,
-                "png": base64.b64encode(png(block)).decode(),
+                "png": in_base64(png(block)),
                 "json": Markup(data),
             }
 

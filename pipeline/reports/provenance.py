@@ -1,5 +1,6 @@
 """What a run's numbers were made from: revision, versions, hashes of inputs."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -38,11 +39,16 @@ def provenance(faces: Path, others: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def revision() -> dict[str, str]:
-    """The version control's name for the code, marked where files are changed; nothing without git."""
-    # a repository's own settings name programs to run, of which this command would start one
-    command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--tags"]
+    """The version control's name for the last commit; nothing without git.
+
+    Whether files were changed since is not asked: git would run filters and hooks of the repository for it.
+    """
+    # An object that is missing may not be fetched: a repository says by which program.
+    careful = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    settings = ["-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"]
+    command = ["git", *settings, "describe", "--always", "--tags"]
     try:
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **careful})
     except FileNotFoundError:
         return {}
     return {"revision": done.stdout.decode(errors="backslashreplace").strip()} if done.returncode == 0 else {}

@@ -184,3 +184,13 @@ def test_nothing_in_the_data_becomes_markup():
 def test_a_table_without_rows_says_none():
     section = Section("s", "", (Table("t", "T", pd.DataFrame({"x": []}), (Column("x", "x"),)),))
     assert "none" in Outline(page.render(Page("p", sections=[section]))).texts
+
+
+def test_no_password_stands_on_the_page_be_it_in_a_comment():
+    told = "seed: 1\n# uri: http://me:S3CRET@h\nmax_tokens: 100\n"
+    chart = Chart("c", told, told, Axis(told, categories=("a",)), Axis("y"), (Bars(told, ["a"], [1.0], 0),))
+    section = Section("s", told, (Text("params.yaml", told), chart))
+    text = page.render(Page("t", told, told, findings=[told], sections=[section]))
+    assert "S3CRET" not in text
+    assert "http://me:***@h" in text
+    assert "max_tokens: 100" in text

@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from pipeline import params
-from pipeline.credentials import credentials_in, masked, names_a_secret
+from pipeline.credentials import credentials_in, masked, masked_tree, names_a_secret
 from pipeline.errors import UserError, sentence_of
 from pipeline.profiles import use
 from pipeline.regression.storage import open_storage
@@ -71,6 +72,7 @@ SOUND = [
     "it took 50% of 12 s",
     "write to me@corp.com: it is 12:30",
     "caf%C3%A9.jpg",
+    "max_tokens=100, max_tokens: 1_000",
 ]
 
 
@@ -110,6 +112,25 @@ def test_the_settings_that_come_along_hold_none() -> None:
 def test_masking_a_long_text_takes_no_time_to_speak_of() -> None:
     for long in ("a" * 200_000, "a:" * 100_000, "%41" * 60_000, "://a:b" * 30_000, "x=" * 100_000):
         assert masked(long)  # quadratic ones would run into the time limit of the tests
+
+
+@pytest.mark.parametrize("secret", [12345, 0, 1.5, "abc", ["abc", 12345], date(2020, 1, 2)])
+@pytest.mark.parametrize("key", ["password", "api_token", "store.secret_key"])
+def test_a_key_hides_whatever_stands_under_it(key: str, secret: object) -> None:
+    tree = {"data": {"settings": {key: secret}}}
+    told = str(masked_tree(tree))
+    assert "***" in told
+    assert all(str(one) not in told for one in (secret if isinstance(secret, list) else [secret]))
+    assert next(credentials_in(tree))[:3] == ("data", "settings", key)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [{"max_tokens": 100}, {"password": None}, {"password": " "}, {"has_password": True}, {"passes": 3}],
+)
+def test_what_is_no_secret_stays_under_any_key(tree: dict[str, object]) -> None:
+    assert masked_tree(tree) == tree
+    assert list(credentials_in(tree)) == []
 
 
 @pytest.fixture

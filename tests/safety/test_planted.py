@@ -1,9 +1,14 @@
 """Worker processes import what is installed, whatever lies where a program stands; and the guards do see."""
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pipeline.reports.provenance import revision
 
 SCRIPT = """
 from concurrent.futures import ProcessPoolExecutor
@@ -75,3 +80,66 @@ def test_the_guard_sees_calls_from_python_and_from_c(bare_ground, tmp_path: Path
         assert "C getaddrinfo c.invalid" in seen
     else:
         pytest.skip("no C compiler: calls from C are not guarded here, those from Python are")
+
+
+def git(*words: str) -> None:
+    """A command of somebody without settings of their own."""
+    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    author = ["-c", "user.name=me", "-c", "user.email=me@host.invalid"]
+    subprocess.run(["git", *author, *words], check=True, capture_output=True, env={**os.environ, **own})
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_asking_for_the_revision_runs_no_program_of_the_repository(tmp_path: Path, monkeypatch) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    git("init")
+    Path(".gitattributes").write_text("*.txt filter=planted\n")
+    Path("file.txt").write_text("one\n")
+    git("add", ".")
+    git("commit", "-m", "first")
+    before = revision()
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $0 >> '{ran}'\ncat\n")
+    program.chmod(0o755)
+    for hook in ("post-index-change", "fsmonitor-watchman", "post-checkout"):
+        shutil.copy(program, Path(".git/hooks", hook))
+    for name in ("filter.planted.clean", "filter.planted.smudge", "core.fsmonitor"):
+        git("config", name, str(program))
+    Path("file.txt").write_text("two\n")
+    os.utime(".gitattributes", (0, 0))  # the index would be written again
+    assert revision() == before != {}
+    assert not ran.exists()
+    git("describe", "--always", "--dirty")
+    assert ran.read_text(), "what is planted would run"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_asking_for_the_revision_fetches_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    git("tag", "-a", "v1", "-m", "first")
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $0 >> '{ran}'\n")
+    program.chmod(0o755)
+    (tmp_path / "far").mkdir()
+    settings = {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "far",
+        "remote.far.promisor": "true",
+        "remote.far.url": str(tmp_path / "far"),
+        "remote.far.uploadpack": str(program),
+    }
+    for name, value in settings.items():
+        git("config", name, value)
+    for head in Path(".git/refs/heads").iterdir():  # a commit that is not here
+        head.write_text("1" * 40 + "\n")
+    revision()
+    assert not ran.exists()
+    with pytest.raises(subprocess.CalledProcessError):
+        git("describe", "--tags")
+    assert ran.read_text(), "what is planted would run"
