@@ -171,3 +171,23 @@ def test_a_side_table_says_how_many_it_names(tmp_path):
     (tmp_path / "t.csv").write_text("photo,race\nx/y_009050_1M54.JPG,B\n")
     with pytest.raises(UserError, match="names none of 3 images"):
         read("morph2", tmp_path, rejects=Rejects(), table="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "why"),
+    [
+        (
+            [0, 0],
+            pa.timestamp("us", tz="Foo/Bar"),
+            "'seen' of type timestamp.us, tz=Foo/Bar. .*Foo/Bar not found",
+        ),
+        ([0, 2**62], pa.timestamp("us"), "'seen' of type timestamp.us. .*beyond the years 1 to 9999"),
+        ([0, 2**62], pa.timestamp("us", tz="Europe/Berlin"), "beyond the years 1 to 9999"),
+        ([0, -(2**31)], pa.date32(), "'seen' of type date32.* .*beyond the years 1 to 9999"),
+    ],
+)
+def test_dates_that_arrow_cannot_write_are_refused(faces, values, kind, why):
+    table = pa.table({"path": ["a.jpg", "b.jpg"], "target": [1.0, 2.0], "seen": pa.array(values, kind)})
+    pq.write_table(table, faces / "labels.parquet")
+    with pytest.raises(UserError, match=why):
+        read("csv", faces, rejects=Rejects(), table="labels.parquet")
