@@ -14,6 +14,8 @@ Identity = tuple[int, int]
 """Device and inode: what two names of one place share, be it by links, bind mounts or the case of letters."""
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
+_held: set[int] = set()
+
 
 def resolved(path: Path) -> Path:
     """A place by its own name, all links on the way followed, whether or not it exists yet.
@@ -95,6 +97,8 @@ def folder_below(root: Path, names: Sequence[str]) -> Iterator[int]:
 def alone(lock: Path, sentence: str) -> Iterator[None]:
     """Hold a lock while the block runs; the machine releases it if this process is killed.
 
+    A forked process does not share it, so that one which outlives this process keeps nothing locked.
+
     Parameters
     ----------
     lock
@@ -108,12 +112,24 @@ def alone(lock: Path, sentence: str) -> Iterator[None]:
         Another process holds it.
     """
     handle = _taken(lock, sentence)
+    _held.add(handle)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # whoever waits for nothing looks for the file's name again
-            lock.unlink()
-        os.close(handle)
+        if handle in _held:  # not in a forked process
+            _held.remove(handle)
+            with contextlib.suppress(OSError):  # whoever waits for nothing looks for the file's name again
+                lock.unlink()
+            os.close(handle)
+
+
+def _let_go() -> None:
+    """In a forked process: close the locks that it has inherited."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _taken(lock: Path, sentence: str) -> int:

@@ -126,11 +126,13 @@ def test_no_link_below_a_folder_is_followed_however_deep(tmp_path: Path) -> None
     assert not list((tmp_path / "photos").iterdir())
 
 
-def test_one_writer_at_a_time_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+def test_one_writer_at_a_time_and_a_killed_one_holds_nothing_even_if_its_fork_lives(tmp_path: Path) -> None:
     lock = tmp_path / "new" / "lock"
     code = (
-        "import sys, pathlib; from pipeline.places import alone\n"
-        "with alone(pathlib.Path(sys.argv[1]), 'taken'): print('held', flush=True); sys.stdin.read()"
+        "import os, sys, pathlib; from pipeline.places import alone\n"
+        "with alone(pathlib.Path(sys.argv[1]), 'taken'):\n"
+        "    if os.fork() == 0: print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(lock)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": PROJECT, "text": True}

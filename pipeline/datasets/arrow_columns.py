@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UserError
+from pipeline.tables import first_line
 
 
 def plain_columns(table: pa.Table, path: Path, names: Sequence[str], numbers: Sequence[str] = ()) -> pa.Table:
@@ -52,7 +53,13 @@ def plain(column: pa.ChunkedArray, path: Path, name: str, target: bool) -> pa.Ch
         if pa.types.is_boolean(kind):
             return column
         if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-            return column.cast(pa.string())
+            try:
+                return dates(column)
+            except pa.ArrowException as error:
+                raise UserError(
+                    f"{path}: column {name!r} of type {kind} cannot be read "
+                    f"({first_line(error)}): store it as text"
+                ) from None
         # old writers do not say of their text that it is UTF-8
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             try:
@@ -64,3 +71,11 @@ def plain(column: pa.ChunkedArray, path: Path, name: str, target: bool) -> pa.Ch
         f"{path}: column {name!r} is {kind}, not {wanted}: convert it, or list in the setting 'groups' the "
         "columns that are groups"
     )
+
+
+def dates(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Dates and times as text; Arrow has one and the same text for many years beyond 9999."""
+    year = pc.year(column)
+    if pc.any(pc.or_(pc.less(year, 1), pc.greater(year, 9999))).as_py():
+        raise pa.ArrowInvalid("it holds dates beyond the years 1 to 9999")
+    return column.cast(pa.string())

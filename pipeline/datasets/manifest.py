@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.datasets.limited import parsed
 from pipeline.datasets.paths import hint, is_missing, meant
+from pipeline.datasets.sources import Hashed
 from pipeline.errors import UserError
 from pipeline.opening import Unusable, escaped, is_unicode, printable
 from pipeline.progress import track
@@ -124,8 +125,10 @@ def build_manifest(
     base = os.path.realpath(root)
     paths = list(dict.fromkeys(record.path or "" for record, _ in checked))
 
+    known: Hashed = {}
+
     def fingerprint(path: str) -> tuple[str, str | Unusable]:
-        return meant(base, path)
+        return meant(base, path, known)
 
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         results = track(pool.map(fingerprint, paths), f"hashing {dataset}", len(paths))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from pipeline.datasets.sources import PICTURE_SUFFIXES, digest
+from pipeline.datasets.sources import PICTURE_SUFFIXES, Hashed, digest
 from pipeline.opening import Unusable
 
 LOOKED_AT = 1000
@@ -19,7 +19,7 @@ class OtherSuffixWarning(UserWarning):
     """Files that a table names are there with another ending."""
 
 
-def meant(root: str, path: str) -> tuple[str, str | Unusable]:
+def meant(root: str, path: str, known: Hashed) -> tuple[str, str | Unusable]:
     """A path and its file's sha256, or why there is none.
 
     A file that is not there as written is looked for with slashes for backslashes, without blanks around it,
@@ -27,7 +27,7 @@ def meant(root: str, path: str) -> tuple[str, str | Unusable]:
     in other letter case. Where that finds two different files, none is taken.
     """
     try:
-        return path, digest(root, path)
+        return path, digest(root, path, known)
     except Unusable as error:
         if error.reason not in ("missing_file", "outside_root", "bad_path"):
             return path, error
@@ -35,7 +35,7 @@ def meant(root: str, path: str) -> tuple[str, str | Unusable]:
     found: dict[str, str] = {}
     for other in dict.fromkeys(others(root, path)):
         try:
-            found[other] = digest(root, other)
+            found[other] = digest(root, other, known)
         except Unusable:
             continue
     if len(set(found.values())) != 1:

@@ -1,6 +1,7 @@
 """What lies below a data set's root: its files listed, hashed and read, each opened with care."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -14,13 +15,24 @@ from pipeline.rejects import Rejects
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
 
-def digest(root: str, path: str) -> str:
-    """The sha256 of a file's bytes, hex, read in pieces; raises `Unusable` like `open_inside`."""
+Hashed = dict[tuple[int, int, int, int], str]
+"""Hashes of files by device, inode, size and time of change."""
+
+
+def digest(root: str, path: str, known: Hashed) -> str:
+    """The sha256 of a file's bytes, hex, read in pieces; raises `Unusable` like `open_inside`.
+
+    A file whose hash is known, under whatever name, is not read again.
+    """
     if not is_unicode(path):
         raise Unusable("bad_path", "the path is not valid UTF-8: rename the file")
     with open_inside(root, path) as file:
+        status = os.fstat(file.fileno())
+        key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            if key not in known:
+                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+            return known[key]
         except OSError as error:
             raise Unusable("unreadable", f"reading failed ({error.strerror})") from error
 

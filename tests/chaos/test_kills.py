@@ -9,6 +9,7 @@ import yaml
 from pipeline.errors import WORKER_LOST
 
 COMMANDS = (
+    "ingest",
     "crop",
     "embed",
     "augment",

@@ -2,8 +2,12 @@
 
 import gzip
 import io
+import signal
+import subprocess
+import sys
 import zipfile
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +38,21 @@ def test_a_reader_that_takes_too_much_memory_ends_in_a_sentence(faces, monkeypat
         file.write(b"path,target\n" + b"x" * (200 << 20))
     with pytest.raises(UserError, match=r"labels.csv takes more than 64 MiB of memory to read"):
         read("csv", faces, rejects=Rejects())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_reader_ends_with_the_command_that_is_killed(ended_by):
+    code = (
+        "import pathlib, time; from pipeline.datasets.limited import within_limits\n"
+        "def build(rejects): print('reading', flush=True); time.sleep(60); print('went on', flush=True)\n"
+        "within_limits(build, None, pathlib.Path())"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True) as other:
+        assert other.stdout.readline() == "reading\n"
+        other.send_signal(ended_by)
+        assert other.stdout.read() == ""  # which nobody has open any longer
 
 
 def test_a_workbook_in_utf_16_with_an_entity_is_refused(tmp_path):
@@ -152,3 +171,23 @@ def test_a_side_table_says_how_many_it_names(tmp_path):
     (tmp_path / "t.csv").write_text("photo,race\nx/y_009050_1M54.JPG,B\n")
     with pytest.raises(UserError, match="names none of 3 images"):
         read("morph2", tmp_path, rejects=Rejects(), table="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "why"),
+    [
+        (
+            [0, 0],
+            pa.timestamp("us", tz="Foo/Bar"),
+            "'seen' of type timestamp.us, tz=Foo/Bar. .*Foo/Bar not found",
+        ),
+        ([0, 2**62], pa.timestamp("us"), "'seen' of type timestamp.us. .*beyond the years 1 to 9999"),
+        ([0, 2**62], pa.timestamp("us", tz="Europe/Berlin"), "beyond the years 1 to 9999"),
+        ([0, -(2**31)], pa.date32(), "'seen' of type date32.* .*beyond the years 1 to 9999"),
+    ],
+)
+def test_dates_that_arrow_cannot_write_are_refused(faces, values, kind, why):
+    table = pa.table({"path": ["a.jpg", "b.jpg"], "target": [1.0, 2.0], "seen": pa.array(values, kind)})
+    pq.write_table(table, faces / "labels.parquet")
+    with pytest.raises(UserError, match=why):
+        read("csv", faces, rejects=Rejects(), table="labels.parquet")
