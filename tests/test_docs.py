@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import datasets, losses
+from pipeline import datasets, losses, rejects
+from pipeline.datasets import limited
+from pipeline.faces import images
+from pipeline.params import yaml_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 POLICIES = ("fixed.parquet", "found.parquet")
@@ -42,3 +45,18 @@ def test_every_file_that_a_stage_writes_is_described(out):
     names = re.findall(r"`([^`\s]+/[^`\s]*)`", (DOCS / "files.md").read_text())
     described = {name.replace("{policy}.parquet", policy) for name in names for policy in POLICIES}
     assert any(name == out or name.startswith(f"{out}/") or fnmatch(out, name) for name in described), out
+
+
+def test_limits_are_described_as_they_are():
+    text = (DOCS / "security.md").read_text()
+    words = {
+        f"{images.MAX_BYTES >> 20} MiB | `too_many_bytes`",
+        f"{images.MAX_PIXELS // 10**6} million",
+        f"{limited.ROOM >> 20} MiB and {limited.ROOM_PER_BYTE} bytes for each",
+        f"{limited.WORK:g} s of CPU time and {limited.WORK_PER_BYTE * 1e6:g} s a megabyte",
+        f"counts {limited.EXPANDS['.gz']} times",
+        f"{yaml_text.LARGEST >> 10} KiB, {yaml_text.MOST:,} values",
+        f"{yaml_text.DEEPEST} levels",
+        f"{rejects.MOST_ALIKE:,} rows",
+    }
+    assert {word for word in words if word not in text} == set()
