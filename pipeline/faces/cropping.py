@@ -56,6 +56,9 @@ PASSING = frozenset(
     }
 )
 
+# What valid JSON that is not ours ends in, beside a ValueError.
+GARBLED = (LookupError, TypeError, AttributeError, RecursionError)
+
 log = logging.getLogger(__name__)
 
 Task = tuple[str, str]
@@ -235,7 +238,7 @@ def _finished(block: Block) -> Finished | None:
         for batch in file.iter_batches(ROWS_PER_GROUP):  # all columns: damage shows when pages are read
             seen += batch.column("face_id").to_pylist()
             found.update(batch.column("detector").to_pylist())
-    except (UserError, OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError) as error:
+    except (UserError, OSError, pa.ArrowException, ValueError, *GARBLED) as error:
         log.warning("%s is damaged and made again: %s", block.path, error)
         return None
     if sorted([*seen, *rejections]) != [face_id for face_id, _ in block.tasks]:

@@ -237,7 +237,7 @@ def said_of(
     Raises
     ------
     UserError
-        A face is not among them.
+        A face is not among them, or quantiles do not say which they are.
     """
     found = {}
     for method in dict.fromkeys(predictions["method"].to_pylist()):
@@ -248,7 +248,12 @@ def said_of(
             field = own.schema.field("quantiles")
             flat = rows_of(own, face_ids)["quantiles"].combine_chunks().flatten().to_numpy()
             values = flat.astype(np.float64).reshape(-1, field.type.list_size)
-            at = json.loads(field.metadata[KEY.encode()])["probabilities"]
-            more = {"quantiles": values, "probabilities": tuple(at)}
+            try:
+                at = tuple(map(float, json.loads(field.metadata[KEY.encode()])["probabilities"]))
+            except (ValueError, LookupError, TypeError, RecursionError):
+                raise UserError(
+                    f"the quantiles of {method!r} do not say which they are: run calibrate again (dvc repro)"
+                ) from None
+            more = {"quantiles": values, "probabilities": at}
         found[method] = Predicted(rows["prediction"].to_numpy(), rows["spread"].to_numpy(), **more)
     return found

@@ -80,7 +80,7 @@ class Work:
             if metadata.get(KEY, b"").decode() != key:
                 return False
             status = read_table(path)["status"].to_pylist()
-        except UserError:  # torn or damaged: made again
+        except (UserError, ValueError, LookupError):  # torn, damaged or another's: made again
             return False
         # what may have passed since, such as a want of memory, is tried again
         return PASSING.isdisjoint(status)

@@ -95,8 +95,8 @@ class DVCLive(Tracker):
         if not summary.exists():
             return
         try:
-            runs = json.loads(summary.read_text(encoding="utf-8"))
-        except ValueError as error:
+            runs = dict(json.loads(summary.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{summary} is torn ({error}): remove it, the next runs write it again"
             ) from error

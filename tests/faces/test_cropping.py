@@ -163,6 +163,18 @@ def test_a_damaged_shard_is_made_again_and_that_is_said(
     assert "00002.parquet is damaged and made again" in caplog.text
 
 
+@pytest.mark.parametrize("said", [b"[]", b"[" * 100_000, b"{", b"\xff", b'{"key": 1}'])
+def test_a_shard_whose_description_is_another_is_made_again(copied: Path, root: Path, said: bytes) -> None:
+    expected = contents(copied)
+    path = copied / "00001.parquet"
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, cropping.SHARD_KEY: said}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    counts, _ = run(manifest_of(root), root, copied)
+    assert counts["shards kept"] == 3
+    assert contents(copied) == expected
+
+
 def test_other_settings_and_faces_replace_shards_and_leftovers_are_removed(copied: Path, root: Path) -> None:
     (copied / ".00001.parquet.abc_1234.tmp").write_bytes(b"half")
     (copied / "mine.txt").write_text("not the pipeline's to remove")

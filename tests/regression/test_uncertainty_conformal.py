@@ -341,6 +341,24 @@ def test_what_methods_say_comes_back_from_its_tables_in_any_order() -> None:
     assert back["quantile"].probabilities == AT
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"probabilities": ["a"]}', '{"probabilities": 1}', "[" * 100_000]
+)
+def test_quantiles_that_do_not_say_which_they_are_are_named(text: str) -> None:
+    quantiles = with_quantiles(5, 2)[0]
+    ids = pa.array([str(number) for number in range(5)])
+    tables = prediction_tables({"quantile": quantiles}, ids)
+    table = tables["quantiles"]
+    at = table.schema.get_field_index("quantiles")
+    field = table.schema.field(at)
+    spoilt = field.with_metadata(dict.fromkeys(field.metadata, text.encode()))
+    table = table.cast(table.schema.set(at, spoilt))
+    with pytest.raises(
+        UserError, match="the quantiles of 'quantile' do not say which they are: run calibrate again"
+    ):
+        said_of(tables["predictions"], table, pa.chunked_array([ids]))
+
+
 def test_a_label_distribution_is_its_expectation_deviation_and_quantiles() -> None:
     labels = np.arange(60.0)
     p = stats.norm.pdf(labels[None, None], [[[20.0], [33.3]], [[24.0], [33.3]]], 3.0)

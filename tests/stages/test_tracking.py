@@ -223,14 +223,15 @@ def test_a_torn_summary_is_named_with_what_to_do(tmp_path: Path, monkeypatch: py
     record()
     summary = Path("dvclive/metrics.json")
     whole = summary.read_text()
-    summary.write_text(whole[:-5])
-    record()
-    (sentence,) = told
-    assert sentence.startswith("the tracker dvclive records no more: dvclive/metrics.json is torn (")
-    assert sentence.endswith("): remove it, the next runs write it again")
-    summary.unlink()
-    record()
-    assert (summary.read_text(), len(told)) == (whole, 1)
+    for number, torn in enumerate([whole[:-5], "[1]", "[" * 100_000], start=1):
+        summary.write_text(torn)
+        record()
+        sentence = told[-1]
+        assert sentence.startswith("the tracker dvclive records no more: dvclive/metrics.json is torn (")
+        assert sentence.endswith("): remove it, the next runs write it again")
+        summary.unlink()
+        record()
+        assert (summary.read_text(), len(told)) == (whole, number)
 
 
 def test_without_trackers_nothing_is_written(
