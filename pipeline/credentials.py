@@ -134,7 +134,7 @@ def credentials_in(tree: Any, *key: str, name: str = "") -> Iterator[tuple[str, 
     elif isinstance(tree, list | tuple):
         for number, value in enumerate(tree):
             yield from credentials_in(value, *key, str(number), name=name)
-    elif masked_tree(tree, name) != tree:
+    elif (hidden := masked_tree(tree, name)) is not tree and hidden != tree:  # nan is no nan
         yield key
 
 
