@@ -71,7 +71,7 @@ def test_biometric_files_are_their_owners_alone_unless_asked(
 
 
 def test_no_module_sets_permissions_or_makes_hidden_ones_itself() -> None:
-    # tables narrows what it replaces, files and folders; switches makes a cache for one program, which goes with it
+    # tables narrows files and folders that it replaces; the cache of switches goes with its program
     allowed = {PROJECT / "pipeline/tables.py": 2, PROJECT / "pipeline/switches.py": 1}
     words = ("chmod(", "mkstemp", "mkdtemp(", "NamedTemporaryFile", "shutil.copy(", "copy2", "umask(")
     for path in (PROJECT / "pipeline").rglob("*.py"):
