@@ -346,6 +346,7 @@ def test_a_page_or_numbers_that_cannot_be_written_leave_all_as_it_was(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    Path("params.yaml").write_text("seed: 1\n")
     files.FIGURES.mkdir(exist_ok=True)
     (files.FIGURES / "former.svg").write_text("a figure")
     before = hashes(Path("reports"))
