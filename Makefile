@@ -41,7 +41,7 @@ architecture: $(INSTALLED)
 	$(BIN)/lint-imports
 
 fuzz: $(INSTALLED)
-	FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz
+	FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz tests/safety
 
 chaos: $(INSTALLED)
 	CHAOS=1 $(BIN)/python -m pytest --timeout 0 tests/chaos

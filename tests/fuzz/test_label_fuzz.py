@@ -412,8 +412,8 @@ def picture(number: int, side: int) -> bytes:
     return file.getvalue()
 
 
-def photos(root: Path, names: Iterable[str]) -> None:
-    for number, name in enumerate(names):
+def photos(root: Path, names: Iterable[str], first: int = 0) -> None:
+    for number, name in enumerate(names, first):
         put(root, name)
         (root / name).write_bytes(picture(number, 48))
 
@@ -429,7 +429,7 @@ def raf_db(root: Path) -> None:
 def ck_plus(root: Path) -> None:
     for k in range(10):
         name = f"S{k:03}"
-        photos(root, (f"images/{name}/001/{name}_001_{frame:08}.png" for frame in range(1, 5)))
+        photos(root, (f"images/{name}/001/{name}_001_{frame:08}.png" for frame in range(1, 5)), 4 * k)
         put(root, f"Emotion/{name}/001/{name}_001_00000004_emotion.txt")
         (root / f"Emotion/{name}/001/{name}_001_00000004_emotion.txt").write_text(f"   {k % 8:.7e}\n")
 

@@ -1,8 +1,13 @@
 """Every command on planted ground: no planted code runs, nobody is called, the home folder stays empty."""
 
+import os
 from dataclasses import dataclass
 
 import pytest
+
+WHOLE = pytest.mark.skipif(
+    os.environ.get("FUZZ") != "1", reason="26 commands take ten minutes: make fuzz runs them"
+)
 
 COMMANDS = (
     "vec2age --help",
@@ -74,6 +79,7 @@ def doings(ground) -> dict[str, Doings]:
     return found
 
 
+@WHOLE
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_it_minds_its_own_ground(doings: dict[str, Doings], command: str) -> None:
@@ -84,6 +90,7 @@ def test_it_minds_its_own_ground(doings: dict[str, Doings], command: str) -> Non
     assert done.home == []
 
 
+@WHOLE
 @pytest.mark.timeout(3600)
 def test_settings_of_libraries_in_the_folder_are_not_read(doings, ground) -> None:
     assert doings["vec2age report"].code == 0, "with TeX, which is rarely installed, nothing is drawn"

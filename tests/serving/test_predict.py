@@ -835,7 +835,9 @@ def test_the_command_line_predicts_and_names_mistakes(
     assert (row["file"], row["level"]) == ("a.png", "0.5")
     wrong = vec2age("predict", "a.png", "--model", str(model_folder), "-o", "a.png/x.csv")
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("vec2age: a.png/x.csv: Not a directory; see to it, or name another place")
+    assert wrong.stderr.startswith(
+        "vec2age: a.png/x.csv would lie in the folder of a.png, among the pictures"
+    )
     assert len(wrong.stderr.splitlines()) == 1
     wrong = vec2age("predict", "x" * 300, "--model", str(model_folder))
     assert wrong.returncode == 2
