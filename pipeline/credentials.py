@@ -39,9 +39,9 @@ _PATTERNS = (
         r"|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_\w{20,}|dapi[0-9a-f]{32}))"
     ),
 )
-_NAMED = re.compile(r"(?<![\w.-])(?P<name>[A-Za-z][\w.-]*)(?P<equals>\s?=\s?|['\"]\s?:\s?|:\s)")
+_NAMED = re.compile(r"(?<![\w.-])(?P<name>[A-Za-z][\w.-]*)(?P<equals>\s?=\s?|\\*['\"]\s?:\s?|:\s)")
 _NUMBER = re.compile(r"\d[\d_]*")
-_VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|[^\s&;#'\",)\]}]+")
+_VALUE = re.compile(r"\\*'[^']*'|\\*\"[^\"]*\"|[^\s&;#'\",)\]}]+")
 
 
 def masked(text: str) -> str:

@@ -6,6 +6,7 @@ import io
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,10 +154,10 @@ def test_rejects_a_device_without_opening_it(root: Path, monkeypatch: pytest.Mon
 def test_rejects_an_unreadable_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
-    def refuse(name: str, flags: int) -> int:
+    def refuse(name: str, flags: int, **options: Any) -> int:
         if str(name).endswith("b.jpg"):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return real(name, flags)
+        return real(name, flags, **options)
 
     monkeypatch.setattr(os, "open", refuse)
     found = reasons(root, Record("a.jpg", 5), Record("b.jpg", 5))
@@ -174,9 +175,9 @@ def test_rejects_a_file_whose_reading_fails_half_way(root: Path, monkeypatch: py
 def test_files_are_opened_read_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, seen = os.open, []
 
-    def note(name: str, flags: int) -> int:
+    def note(name: str, flags: int, **options: Any) -> int:
         seen.append(flags)
-        return real(name, flags)
+        return real(name, flags, **options)
 
     monkeypatch.setattr(os, "open", note)
     build_manifest([Record("a.jpg", 5)], root, "test", Rejects())

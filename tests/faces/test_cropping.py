@@ -236,12 +236,9 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_only_itself(
     }
 
 
-SCRIPT = """
-import functools, json, sys, time
-from pathlib import Path
-import pyarrow as pa
-from pipeline.faces import cropping, extract
-from pipeline.rejects import Rejects
+SLOW = """
+import functools, time
+from pipeline.faces import extract
 
 def slow(task, crop):
     time.sleep(0.15)
@@ -249,22 +246,32 @@ def slow(task, crop):
 
 def make_worker(root, settings):
     return functools.partial(slow, crop=extract.make_worker(root, settings))
+"""
 
-if __name__ == "__main__":
-    cropping.make_worker = make_worker
-    manifest, root, out, settings = json.loads(sys.argv[1])
-    cropping.crop_faces(pa.table(manifest), Path(root), Path(out), rejects=Rejects(), **settings)
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import pyarrow as pa
+import slow_work
+from pipeline.faces import cropping
+from pipeline.rejects import Rejects
+
+cropping.make_worker = slow_work.make_worker
+manifest, root, out, settings = json.loads(sys.argv[1])
+cropping.crop_faces(pa.table(manifest), Path(root), Path(out), rejects=Rejects(), **settings)
 """
 
 
 def interrupted(root: Path, tmp_path: Path, sign: signal.Signals) -> subprocess.Popen[bytes]:
     """A run in a process of its own that gets a signal once the first shard is there."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/slow_work.py").write_text(SLOW)  # workers import nothing from the script or beside it
     (tmp_path / "script.py").write_text(SCRIPT)
     out = tmp_path / "crops"
     job = json.dumps([manifest_of(root).to_pydict(), str(root), str(out), {**SMALL, "workers": 2}])
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "script.py"), job],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path / "slow"), *sys.path]))},
         stderr=subprocess.PIPE,
     )
     while not (out / "00000.parquet").exists():

@@ -311,7 +311,7 @@ def test_a_file_is_refused_in_the_same_words_as_when_it_was_ingested(root: Path)
     (root / "link").symlink_to("nowhere")
     for path in ("nothing.jpg", "link", "../secret.txt", "pipe", "sub", "", "x" * 5000):
         with pytest.raises(Unusable) as caught:
-            digest(os.path.realpath(root), path)
+            digest(os.path.realpath(root), path, {})
         error = refused(path, root)
         assert (error.reason, error.detail) == (caught.value.reason, str(caught.value))
 
@@ -334,7 +334,7 @@ def test_refuses_pipes_devices_and_folders_without_waiting(root: Path) -> None:
 
 
 def test_refuses_an_unreadable_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(*_: object) -> int:  # file permissions do not bind root, who may be running this
+    def denied(*_: object, **__: object) -> int:  # file permissions do not bind root, who may be running this
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", denied)

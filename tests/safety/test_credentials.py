@@ -54,6 +54,8 @@ URLS = [
     f"Authorization: Bearer {SECRET}",
     f"{{'password': '{SECRET}'}}",
     f'{{"api_token": "{SECRET}"}}',
+    json.dumps(f'{{"api_token": "{SECRET}"}}'),
+    json.dumps(json.dumps(f"{{'password': '{SECRET}'}}")),
 ]
 SOUND = [
     "sqlite:///mlflow.db",
