@@ -87,7 +87,7 @@ def stages(pictures: list[Path], precision: str, folder: Path) -> Iterator[tuple
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
 
     def call(*words: str) -> None:
-        command = [sys.executable, "-c", "from pipeline.cli import main; main()", *words]
+        command = [sys.executable, "-c", "from pipeline.__main__ import main; main()", *words]
         subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
 
     settings = {

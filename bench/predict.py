@@ -159,7 +159,7 @@ def whole(pictures: Path, model: Path, workers: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.parquet"
         command = ["predict", str(pictures), "--model", str(model), "--output", str(output)]
-        program = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+        program = [sys.executable, "-c", "from pipeline.__main__ import main; main()"]
         clock = Clock()
         subprocess.run(
             [*program, *command, "--workers", str(workers)],

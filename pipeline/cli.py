@@ -1,11 +1,5 @@
 """The command line: one command per stage of dvc.yaml, and those around them."""
 
-from pipeline.shield import shield
-from pipeline.switches import stay_out_of_home
-
-stay_out_of_home()
-shield()  # before anything is imported that might be found in the current folder
-
 import sys
 import warnings
 from collections.abc import Callable

@@ -33,20 +33,6 @@ sys.addaudithook(die)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def findable() -> None:
-    """Import the program once, and undo what it does to the path: processes of tests import the tests."""
-    names = ("PYTHONPATH", "PYTHONSAFEPATH")
-    path, before = list(sys.path), {name: os.environ.get(name) for name in names}
-    import pipeline.cli  # noqa: F401
-
-    sys.path[:] = path
-    for name, value in before.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-
-
-@pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """A shell hands SIGINT down as ignored to what it runs in the background; some tests send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

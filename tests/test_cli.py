@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def vec2age(*words: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", *words],
+        [sys.executable, "-c", "from pipeline.__main__ import main; main()", *words],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "100"},
         capture_output=True,
@@ -45,7 +45,7 @@ def test_help_lists_every_command_and_is_quick_because_nothing_heavy_is_imported
         "where",
     ):
         assert name in done.stdout
-    code = "import pipeline.cli, sys; sys.exit(bool({'torch', 'dlib', 'pandas'} & set(sys.modules)))"
+    code = "import pipeline.__main__, sys; sys.exit(bool({'torch', 'dlib', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
 

@@ -38,7 +38,7 @@ def vec2age(request: pytest.FixtureRequest) -> Callable[..., str]:
 
     def run(folder: Path, words: Sequence[str | bytes], code: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", "from pipeline.cli import main; main()", *words],
+            [sys.executable, "-c", "from pipeline.__main__ import main; main()", *words],
             cwd=os.fsencode(folder),
             env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "100", **PLACES[request.param]},
             capture_output=True,

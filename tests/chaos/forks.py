@@ -21,7 +21,7 @@ BECOMES_PARENT_OF_ORPHANS = 36
 
 def imported() -> None:
     """Import what the commands need; nothing is computed, so that there are no threads yet."""
-    importlib.import_module("pipeline.cli")
+    importlib.import_module("pipeline.__main__")
     for name in (*STAGES, *OTHERS):
         importlib.import_module(f"pipeline.stages.{name}")
     importlib.import_module("pipeline.serving.run")
@@ -42,7 +42,7 @@ def run(asked: dict) -> None:
     importlib.import_module("tempfile").tempdir = None  # it may have been looked up for another folder
     importlib.import_module("sitecustomize").install(computing=True)
     sys.argv = ["vec2age", *words]
-    importlib.import_module("pipeline.cli").main()
+    importlib.import_module("pipeline.__main__").main()
 
 
 def main() -> None:

@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(project: Any, killed: Callable[.
     with open("params.yaml", "w") as file:
         YAML().dump(tree(**changes), file)
     words = ["finetune", "--loss", "dldl_v2", "--backbone", "test_resnet", "--workers", "1"]
-    killed("from pipeline.cli import main; main()", words, "*/member0/last.ckpt", finished=3)
+    killed("from pipeline.__main__ import main; main()", words, "*/member0/last.ckpt", finished=3)
     assert not (folder() / "scores.parquet").exists()
     run(**changes)
     assert hashes() == expected

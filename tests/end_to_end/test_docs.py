@@ -136,7 +136,8 @@ def call(folder: Path, text: str, program: tuple[str, ...] = ("bash", "-euo", "p
     if not launcher.exists():  # the copy's own code, wherever vec2age is installed from
         launcher.parent.mkdir(parents=True)
         launcher.write_text(
-            f"#!{sys.executable}\nfrom pipeline.cli import main\n\nif __name__ == '__main__':\n    main()\n"
+            f"#!{sys.executable}\n"
+            "from pipeline.__main__ import main\n\nif __name__ == '__main__':\n    main()\n"
         )
         launcher.chmod(0o755)
     done = subprocess.run(

@@ -202,7 +202,7 @@ def make_ground(top: Path, compiler: str | None) -> Ground:
     marker, log = top / "marker", top / "connections"
     (guard / "sitecustomize.py").write_text(AUDIT)
     launcher = guard / "bin/vec2age"
-    launcher.write_text(f"#!{sys.executable}\nfrom pipeline.cli import main\n\nmain()\n")
+    launcher.write_text(f"#!{sys.executable}\nfrom pipeline.__main__ import main\n\nmain()\n")
     launcher.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if name in ("LANG", "LC_ALL", "TMPDIR")}
     environment = {

@@ -818,7 +818,7 @@ def test_the_command_line_predicts_and_names_mistakes(
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "100"}
 
     def vec2age(*words: str) -> subprocess.CompletedProcess[str]:
-        code = "from pipeline.cli import main; main()"
+        code = "from pipeline.__main__ import main; main()"
         return subprocess.run(
             [sys.executable, "-c", code, *words],
             cwd=tmp_path,

@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes_without_encoding_twice(
     with open("params.yaml", "w", encoding="utf-8") as file:
         YAML().dump(tree(), file)
     words = ["augment", "--workers", "2"]
-    killed("from pipeline.cli import main; main()", words, f"*{files.STORE}/*.parquet", finished=2)
+    killed("from pipeline.__main__ import main; main()", words, f"*{files.STORE}/*.parquet", finished=2)
     assert not files.AUGMENTED.exists()
     survived = stored(fresh)
     assert survived > stored(embedded)
