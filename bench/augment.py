@@ -22,9 +22,10 @@ from facenet_pytorch import InceptionResnetV1
 
 from pipeline.encoders import build
 from pipeline.encoders.augmenting import Face, Tally, augment_faces
-from pipeline.encoders.base import Encoder, Images
+from pipeline.encoders.base import Encoder
 from pipeline.encoders.chips import predict_landmarks
 from pipeline.encoders.stored import StoredEncoders
+from pipeline.encoders.views import Images
 from pipeline.faces.augmentation import FACTORIES, Attempts, Operation, draw
 from pipeline.faces.examples import portrait
 

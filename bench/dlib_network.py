@@ -20,10 +20,11 @@ import dlib
 import numpy as np
 import torch
 
-from pipeline.encoders.base import Images, Vectors
+from pipeline.encoders.base import Vectors
 from pipeline.encoders.dlib_torch import build_dlib
 from pipeline.encoders.dlib_weights import FILE_NAME, SIZE
 from pipeline.encoders.torch_encoder import TorchEncoder
+from pipeline.encoders.views import Images
 from pipeline.installed import dlib_model
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
-from pipeline.faces.detectors import BACKENDS, Pixels, build
+from pipeline.boxes import Pixels
+from pipeline.faces.detectors import BACKENDS, build
 from pipeline.faces.images import ImageRejected, decode
 from pipeline.faces.pool import THREAD_VARIABLES
 

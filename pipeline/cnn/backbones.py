@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.encoders.dlib_resnet import DlibResNet, load_dlib_weights
-from pipeline.encoders.finetuned import METADATA_KEY, read_trained
+from pipeline.encoders.trained import METADATA_KEY, read_trained
 from pipeline.encoders.trunks import DlibTrunk, FacenetTrunk, TimmTrunk, Trunk, build_trunk
 from pipeline.encoders.weights import (
     FACENET,

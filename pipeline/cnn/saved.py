@@ -14,8 +14,8 @@ from pipeline.cnn.criterion import Criterion
 from pipeline.cnn.heads import ComboHead, CoralHead, DistributionHead, ValueHead
 from pipeline.cnn.network import FaceNetwork, Head
 from pipeline.cnn.recipe import HeadRecipe
-from pipeline.encoders.finetuned import METADATA_KEY, read_trained, short_id
 from pipeline.encoders.looks import Look
+from pipeline.encoders.trained import METADATA_KEY, read_trained, short_id
 from pipeline.encoders.trunks import build_trunk
 from pipeline.encoders.weights import load_into
 from pipeline.losses.combo import ComboLoss

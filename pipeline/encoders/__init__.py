@@ -7,7 +7,8 @@ weights are read before the first picture is encoded.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.encoders.base import Combine, Encoder, View, combine
+from pipeline.encoders.base import Combine, Encoder, combine
+from pipeline.encoders.views import View
 from pipeline.registry import Registry
 
 __all__ = ["REGISTRY", "Combine", "Encoder", "View", "build", "build_all", "combine"]

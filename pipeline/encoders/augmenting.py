@@ -15,9 +15,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from pipeline.encoders.base import Images, Landmarks, Vectors
+from pipeline.encoders.base import Vectors
 from pipeline.encoders.similarity import cosine
 from pipeline.encoders.stored import StoredEncoders
+from pipeline.encoders.views import Images, Landmarks
 
 # Faces whose pictures are being drawn or encoded, pictures encoded together, and pictures drawn together.
 WINDOW = 128

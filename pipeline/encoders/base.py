@@ -1,46 +1,17 @@
-"""What an encoder is, what a view is, and how the vectors of several are joined."""
+"""What an encoder is, and how the embeddings of several are joined."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.encoders.views import Images, Landmarks, View
 from pipeline.errors import UserError
 
 Combine = Literal["concatenate", "average"]
 Precision = Literal["fp32", "bfloat16", "auto"]
-Images = npt.NDArray[np.uint8]
-Landmarks = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class View:
-    """One look at a face.
-
-    Parameters
-    ----------
-    mirror
-        Flip the crop from left to right.
-    padding
-        How much to show around the detected box, as a fraction of its side, on each side; for dlib,
-        around its aligned face. None is the encoder's own framing: the whole crop, for dlib 0.25.
-
-    Examples
-    --------
-    >>> View(mirror=True, padding=0.1)
-    View(mirror=True, padding=0.1)
-    """
-
-    mirror: bool = False
-    padding: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.padding is not None and not (math.isfinite(self.padding) and self.padding >= 0):
-            raise UserError(f"a view's padding is {self.padding}: it must be a number of 0 or more, or null")
 
 
 class Encoder(Protocol):

@@ -7,7 +7,8 @@ import dlib
 import numpy as np
 
 from pipeline.encoders import chips
-from pipeline.encoders.base import Images, Landmarks, Precision, Vectors, View, fingerprint
+from pipeline.encoders.base import Precision, Vectors, fingerprint
+from pipeline.encoders.views import Images, Landmarks, View
 from pipeline.encoders.weights import dlib_network_file, sha256_of
 from pipeline.errors import UserError
 

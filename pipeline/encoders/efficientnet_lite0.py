@@ -7,10 +7,11 @@ import timm
 import torch
 from torch import nn
 
-from pipeline.encoders.base import Precision, View, fingerprint
+from pipeline.encoders.base import Precision, fingerprint
 from pipeline.encoders.framing import VERSION, frame
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder, fold_batch_norm
+from pipeline.encoders.views import View
 from pipeline.encoders.weights import efficientnet_lite0_file, load_into, read_state, verified_sha256
 
 SIZE, DIM = 224, 1280

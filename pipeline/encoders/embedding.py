@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
 from pipeline import progress
-from pipeline.encoders.base import Combine, Encoder, Images, Landmarks, Vectors, combine
+from pipeline.encoders.base import Combine, Encoder, Vectors, combine
 from pipeline.encoders.precision import FACES, choose_precision
 from pipeline.encoders.store import VectorStore
+from pipeline.encoders.views import Images, Landmarks
 from pipeline.errors import UserError
 from pipeline.tables import first_line, open_table, read_table
 

@@ -9,17 +9,15 @@ import torch.nn.functional as F
 from facenet_pytorch import InceptionResnetV1
 from torch import nn
 
-from pipeline.encoders.base import Precision, View, fingerprint
+from pipeline.encoders.base import Precision, fingerprint
 from pipeline.encoders.framing import VERSION, frame
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder, fold_batch_norm
+from pipeline.encoders.trunks import FACENET_LAYERS
+from pipeline.encoders.views import View
 from pipeline.encoders.weights import FACENET, facenet_file, load_into, read_state, verified_sha256
 
 SIZE, DIM = 160, 512
-TRUNK = [
-    *("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "conv2d_4b"),
-    *("repeat_1", "mixed_6a", "repeat_2", "mixed_7a", "repeat_3", "block8"),
-]
 
 
 class Head(nn.Module):
@@ -106,4 +104,4 @@ def load(path: Path) -> tuple[nn.Module, nn.Module]:
         network = InceptionResnetV1()
     load_into(network, state, path)
     fold_batch_norm(network)
-    return nn.Sequential(*(getattr(network, name) for name in TRUNK)), Head(network)
+    return nn.Sequential(*(getattr(network, name) for name in FACENET_LAYERS)), Head(network)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipeline.encoders.base import Images, View
+from pipeline.encoders.views import Images, View
 
 VERSION = 1
 

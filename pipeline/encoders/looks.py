@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.encoders.base import Images, Landmarks, View
 from pipeline.encoders.chips import SIZE, chips
 from pipeline.encoders.framing import frame
+from pipeline.encoders.views import Images, Landmarks, View
 from pipeline.errors import UserError
 
 FRAMINGS = ("crop", "aligned")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.encoders.base import Combine, Encoder, Images, Landmarks, Vectors, combine, widths
+from pipeline.encoders.base import Combine, Encoder, Vectors, combine, widths
 from pipeline.encoders.store import VectorStore
+from pipeline.encoders.views import Images, Landmarks
 
 
 class StoredEncoders:

@@ -17,10 +17,14 @@ from torch import Tensor, nn
 
 from pipeline.encoders.dlib_resnet import DlibResNet
 from pipeline.encoders.dlib_weights import SIZE as DLIB_SIZE
-from pipeline.encoders.facenet import TRUNK
 from pipeline.errors import UserError
 from pipeline.readback import check_network_settings
 from pipeline.tables import first_line
+
+FACENET_LAYERS = [
+    *("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "conv2d_4b"),
+    *("repeat_1", "mixed_6a", "repeat_2", "mixed_7a", "repeat_3", "block8"),
+]
 
 IMAGENET_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 """Our names of networks that timm has under another one."""
@@ -104,7 +108,7 @@ class FacenetTrunk(Normalised):
     def maps(self, pixels: Tensor) -> Tensor:
         """See `Trunk.maps`."""
         maps = self.normalised(pixels)
-        for name in TRUNK:
+        for name in FACENET_LAYERS:
             maps = getattr(self.network, name)(maps)
         return maps
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.faces.detectors import Box, Detection, Pixels
+from pipeline.boxes import Box, Pixels
+from pipeline.faces.detectors import Detection
 from pipeline.faces.images import ImageRejected
 from pipeline.faces.landmarks import Points
 

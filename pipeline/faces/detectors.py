@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from pipeline.boxes import Box, Pixels
 from pipeline.errors import UserError
 from pipeline.faces.pool import untimed
 from pipeline.installed import dlib_model
 from pipeline.registry import Registry
-
-Pixels = npt.NDArray[np.uint8]
-Box = tuple[float, float, float, float]
 
 BACKENDS = ("torch", "dlib")
 # The first layers of the networks need a few pixels to look at; no face is this small anyway.

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipeline.boxes import Box, Pixels
 from pipeline.errors import UserError
 from pipeline.faces import crops, detectors, quality, shards
-from pipeline.faces.detectors import Box, Detection, Detector, Pixels
+from pipeline.faces.detectors import Detection, Detector
 from pipeline.faces.images import MAX_PIXELS, Decoded, ImageRejected, decode_noted, read_file
 from pipeline.faces.landmarks import Points, landmarks5
 from pipeline.faces.quality import Quality, Thresholds

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.faces.detectors import Box, Pixels
+from pipeline.boxes import Box, Pixels
 from pipeline.installed import LANDMARK_MODEL, dlib_model
 
 Points = npt.NDArray[np.float32]

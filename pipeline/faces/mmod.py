@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.boxes import Box, Pixels
 from pipeline.dlib_format import MEAN_RGB
-from pipeline.faces.detectors import Box, Pixels
 from pipeline.faces.mmod_pyramid import Level, layout, to_picture, without_overlaps
 from pipeline.faces.mmod_weights import (
     CHANNELS,

@@ -8,7 +8,7 @@ as there, as what the network sees around a face, the neighbouring sizes among i
 import math
 from typing import NamedTuple
 
-from pipeline.faces.detectors import Box
+from pipeline.boxes import Box
 from pipeline.faces.mmod_weights import OVERLAP, WINDOW
 
 SMALLER, LARGER = 5 / 6, 6 / 5

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from pipeline.datasets.leaks import leaks
 from pipeline.encoders.base import widths
 from pipeline.encoders.embedding import embed
-from pipeline.encoders.finetuned import read_trained
 from pipeline.encoders.segments import read_vectors
 from pipeline.encoders.table import stored_blocks
+from pipeline.encoders.trained import read_trained
 from pipeline.faces import shards
 from pipeline.params import Params
 from pipeline.stages import files

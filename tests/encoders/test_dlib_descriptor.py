@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipeline.encoders.base import View
 from pipeline.encoders.chips import predict_landmarks
 from pipeline.encoders.dlib_descriptor import DlibDescriptor
+from pipeline.encoders.views import View
 from pipeline.encoders.weights import dlib_network_file
 from pipeline.errors import UserError
 

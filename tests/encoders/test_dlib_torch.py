@@ -3,11 +3,11 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from pipeline.encoders.base import View
 from pipeline.encoders.chips import predict_landmarks
 from pipeline.encoders.dlib_descriptor import DlibDescriptor
 from pipeline.encoders.dlib_torch import build_dlib
 from pipeline.encoders.precision import agreement
+from pipeline.encoders.views import View
 from pipeline.errors import UserError
 
 # A face in the middle of a crop with a margin of 0.25.

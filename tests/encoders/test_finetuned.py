@@ -15,8 +15,8 @@ from pipeline.cnn.network import FaceNetwork
 from pipeline.cnn.recipe import HeadRecipe
 from pipeline.cnn.saved import Architecture, read_network, write_network
 from pipeline.encoders import View, build
-from pipeline.encoders.finetuned import read_trained
 from pipeline.encoders.looks import Look
+from pipeline.encoders.trained import read_trained
 from pipeline.errors import UserError
 
 SEEN = {"train": ["a", "b"], "validation": ["c"]}

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from pipeline.encoders import precision
-from pipeline.encoders.base import View, fingerprint
+from pipeline.encoders.base import fingerprint
 from pipeline.encoders.precision import FACES, agreement, choose_precision, has_native_bfloat16, resolve
 from pipeline.encoders.torch_encoder import TorchEncoder
+from pipeline.encoders.views import View
 from pipeline.errors import UserError
 
 RANDOM = np.random.default_rng(0)

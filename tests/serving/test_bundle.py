@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.encoders import View
-from pipeline.encoders.finetuned import METADATA_KEY
+from pipeline.encoders.trained import METADATA_KEY
 from pipeline.encoders.trunks import build_trunk
 from pipeline.errors import UserError
 from pipeline.serving import packing

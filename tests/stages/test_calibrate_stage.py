@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from pipeline import params
 from pipeline.encoders import build
 from pipeline.encoders.augmented import calibration_table
-from pipeline.encoders.finetuned import METADATA_KEY
 from pipeline.encoders.stored import StoredEncoders
+from pipeline.encoders.trained import METADATA_KEY
 from pipeline.encoders.trunks import build_trunk
 from pipeline.errors import UserError
 from pipeline.faces import shards
