@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from facenet_pytorch import InceptionResnetV1
 
+from pipeline.augmentation.augmenting import Face, Tally, augment_faces
+from pipeline.augmentation.examples import portrait
+from pipeline.augmentation.operations import FACTORIES, Attempts, Operation, draw
+from pipeline.backbones.views import Images
+from pipeline.dlib.chips import predict_landmarks
 from pipeline.encoders import build
-from pipeline.encoders.augmenting import Face, Tally, augment_faces
-from pipeline.encoders.base import Encoder
-from pipeline.encoders.chips import predict_landmarks
+from pipeline.encoders.encoder import Encoder
 from pipeline.encoders.stored import StoredEncoders
-from pipeline.encoders.views import Images
-from pipeline.faces.augmentation import FACTORIES, Attempts, Operation, draw
-from pipeline.faces.examples import portrait
 
 CHAINS = [(Operation(name),) for name in FACTORIES]
 

@@ -27,8 +27,8 @@ import dlib
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets.sample import render
-from pipeline.encoders.weights import dlib_model
+from pipeline.backbones.weights import dlib_model
+from pipeline.synthetic.rendered import render
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("ingest", "crop", "split", "embed")

@@ -19,17 +19,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipeline.cnn import backbones
-from pipeline.cnn.augmentation import Augmentation
-from pipeline.cnn.criterion import Criterion, build_criterion
-from pipeline.cnn.fit import lightning_precision
-from pipeline.cnn.heads import DistributionHead
-from pipeline.cnn.loading import Batch, EpochOrder, FaceData, Faces, loader
-from pipeline.cnn.network import FaceNetwork
-from pipeline.cnn.pixels import Pixels
-from pipeline.cnn.recipe import Recipe
-from pipeline.cnn.schedules import build_optimizer
-from pipeline.machine import available_cores
+from pipeline.augmentation.transforms import Augmentation
+from pipeline.backbones import starts
+from pipeline.core.machine import available_cores
+from pipeline.training.networks.criterion import Criterion, build_criterion
+from pipeline.training.networks.fit import lightning_precision
+from pipeline.training.networks.heads import DistributionHead
+from pipeline.training.networks.loading import Batch, EpochOrder, FaceData, Faces, loader
+from pipeline.training.networks.network import FaceNetwork
+from pipeline.training.networks.pixels import Pixels
+from pipeline.training.networks.recipe import Recipe
+from pipeline.training.networks.schedules import build_optimizer
 
 OPERATIONS = [("flip", {}), ("colour", {}), ("affine", {})]
 BATCH, UNTIMED, LABELS = 32, 2, 81
@@ -72,7 +72,7 @@ def steps(network: FaceNetwork, criterion: Criterion, batches: Iterable[Batch], 
 
 def measure(name: str, faces: Faces, size: int, count: int, processes: int) -> list[object]:
     """One backbone: with loading, and on a batch that is always there."""
-    trunk = backbones.build(name)
+    trunk = starts.build(name)
     targets = torch.tensor([[0.0], [LABELS - 1.0]])
     criterion, _ = build_criterion("dldl_v2", {}, targets, targets)
     network = FaceNetwork(trunk, DistributionHead(trunk.width, LABELS))

@@ -20,12 +20,12 @@ import dlib
 import numpy as np
 import torch
 
-from pipeline.encoders.base import Vectors
+from pipeline.backbones.views import Images
+from pipeline.core.package_data import dlib_model
+from pipeline.dlib.resnet_parameters import FILE_NAME, SIZE
 from pipeline.encoders.dlib_torch import build_dlib
-from pipeline.encoders.dlib_weights import FILE_NAME, SIZE
+from pipeline.encoders.encoder import Vectors
 from pipeline.encoders.torch_encoder import TorchEncoder
-from pipeline.encoders.views import Images
-from pipeline.installed import dlib_model
 
 
 @cache

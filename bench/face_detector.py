@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
-from pipeline.boxes import Pixels
+from pipeline.core.boxes import Pixels
+from pipeline.core.pool import THREAD_VARIABLES
 from pipeline.faces.detectors import BACKENDS, build
 from pipeline.faces.images import ImageRejected, decode
-from pipeline.faces.pool import THREAD_VARIABLES
 
 # Width, height, and the side that the detector scales larger pictures down to.
 CASES = ((200, 200, 512), (1000, 750, 512), (1000, 750, 1000))

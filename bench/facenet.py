@@ -24,9 +24,9 @@ from facenet_pytorch import InceptionResnetV1, fixed_image_standardization
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
+from pipeline.core.tables import write_table
 from pipeline.encoders import Encoder, build
 from pipeline.encoders.embedding import embed
-from pipeline.tables import write_table
 
 BATCH = 32
 

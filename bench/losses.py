@@ -22,19 +22,19 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline import datasets, losses
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import read_table, rows_of, vector_type, vectors_of
 from pipeline.datasets.splits import every_fold, split
+from pipeline.evaluation import table
+from pipeline.evaluation.group_tables import fairness
 from pipeline.metrics import balancing_weights, cumulative_score, mae, unimodality_rate
 from pipeline.metrics.bias import fairness_table
 from pipeline.metrics.folds import over_folds
 from pipeline.metrics.groups import age_bins
 from pipeline.metrics.unimodality import PROMINENCE
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.members import Members
-from pipeline.regression.recipe import Recipe
-from pipeline.rejects import Rejects
-from pipeline.reports import table
-from pipeline.reports.group_tables import fairness
-from pipeline.tables import read_table, rows_of, vector_type, vectors_of
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.members import Members
+from pipeline.training.mlp.recipe import Recipe
 
 LOSSES = "mse,mape,softmax,dldl_v2,mean_variance,unimodal_concentrated,corn,combo"
 MOST_GROUPS = 20

@@ -27,22 +27,22 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.sample import render
+from pipeline.core.machine import available_cores
+from pipeline.core.pool import ordered_map
+from pipeline.core.tables import read_table
 from pipeline.encoders import View
 from pipeline.faces.extract import Settings
-from pipeline.faces.pool import ordered_map
-from pipeline.machine import available_cores
-from pipeline.regression.members import Members
-from pipeline.regression.mlp import Layout
-from pipeline.regression.uncertainty import Method
-from pipeline.regression.uncertainty_conformal import LOCAL, calibrate
 from pipeline.serving import bundle, packing
-from pipeline.serving.encoding import EncoderSettings
+from pipeline.serving.inputs import walk
 from pipeline.serving.looking import Seen, look, make_looker
+from pipeline.serving.rebuilt_encoders import EncoderSettings
 from pipeline.serving.reference import Reference
 from pipeline.serving.rows import FACE, judge
-from pipeline.serving.sources import walk
-from pipeline.tables import read_table
+from pipeline.synthetic.rendered import render
+from pipeline.training.mlp.layers import Layout
+from pipeline.training.mlp.members import Members
+from pipeline.uncertainty.conformal import LOCAL, calibrate
+from pipeline.uncertainty.methods import Method
 
 PROJECT = Path(__file__).resolve().parents[1]
 MEMBERS = 20

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.mlp import MLP, Layout
-from pipeline.regression.recipe import Recipe
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.layers import MLP, Layout
+from pipeline.training.mlp.recipe import Recipe
 
 BATCH = 64
 WARM_UP = 1000  # faces of the run that is not timed

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.core.tables import ROW_GROUP_ROWS, vector_type, write_batches
 from pipeline.encoders.segments import read_vectors
 from pipeline.encoders.store import VectorStore
-from pipeline.tables import ROW_GROUP_ROWS, vector_type, write_batches
 
 FINGERPRINT = "bench"
 TABLE = "faces.parquet"

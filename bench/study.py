@@ -28,13 +28,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.machine import available_cores
-from pipeline.regression.material import Material
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.space import Candidate, Space
-from pipeline.regression.storage import open_storage
-from pipeline.regression.study import Plan, run_study
-from pipeline.regression.trials import train_candidates
+from pipeline.core.machine import available_cores
+from pipeline.training.mlp.material import Material
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.search.search import Plan, run_study
+from pipeline.training.search.space import Candidate, Space
+from pipeline.training.search.storage import open_storage
+from pipeline.training.search.trials import train_candidates
 
 Values = dict[int, float]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pipeline.shield import shielded
-from pipeline.switches import report_nothing
+from pipeline.core.shield import shielded
+from pipeline.core.switches import report_nothing
 
 report_nothing()
 

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import params
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.params.assignments import parse_assignment
-from pipeline.params.yaml_edit import rewritten
-from pipeline.params.yaml_text import parsed
-from pipeline.profiles import use
+from pipeline import config
+from pipeline.config import Params
+from pipeline.config.assignments import parse_assignment
+from pipeline.config.profiles import use
+from pipeline.config.yaml.edit import rewritten
+from pipeline.config.yaml.text import parsed
+from pipeline.core.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
 TEXTS = [
@@ -54,7 +54,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_setting_is_the_text(text: str) -> None:
-    path, value = parse_assignment(f"data.root={text}", params.Params)
+    path, value = parse_assignment(f"data.root={text}", config.Params)
     assert (path, value) == (["data", "root"], text)
     wanted = {"data": {"root": text, "name": "csv"}}
     new = rewritten("data:\n  root: x # where\n  name: csv\n", wanted)
@@ -103,7 +103,7 @@ def test_what_yaml_takes_for_a_number_is_refused_in_a_profile(text: str, tmp_pat
     target = Path(shutil.copy(PROJECT / "params.yaml", tmp_path))
     (tmp_path / "p.yaml").write_text(f"data: {{root: '{text}'}}\n")
     use(tmp_path / "p.yaml", target=target)
-    assert params.load(target).data.root == text
+    assert config.load(target).data.root == text
     (tmp_path / "p.yaml").write_text("data:\n  root: 12\n")
     with pytest.raises(
         UserError, match=r"parameter 'data\.root' is 12: it takes text: what YAML .* in quotes"

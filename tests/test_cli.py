@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import cli
+from pipeline.cli import app as cli
+from pipeline.cli.where import print_results
+from pipeline.core.errors import WORKER_LOST, UserError
 from pipeline.datasets import LeftOutWarning
-from pipeline.errors import WORKER_LOST, UserError
-from pipeline.stages.results import print_results
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -131,7 +131,7 @@ def let_doctor_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> N
     def raising(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.doctor.print_diagnosis", raising)
+    monkeypatch.setattr("pipeline.cli.doctor.print_diagnosis", raising)
     monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
 
 
@@ -193,7 +193,7 @@ def test_warnings_of_ours_are_sentences_without_a_line_of_code(
         warnings.warn("two faces are alike", LeftOutWarning, stacklevel=1)
         warnings.warn("an option is old", DeprecationWarning, stacklevel=1)
 
-    monkeypatch.setattr("pipeline.doctor.print_diagnosis", warning)
+    monkeypatch.setattr("pipeline.cli.doctor.print_diagnosis", warning)
     monkeypatch.setattr(sys, "argv", ["vec2age", "doctor"])
     with warnings.catch_warnings():
         warnings.simplefilter("always")

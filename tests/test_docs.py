@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import datasets, losses, rejects
-from pipeline.datasets import limited
+from pipeline import datasets, losses
+from pipeline.config.yaml import text as yaml_text
+from pipeline.core import rejects
+from pipeline.datasets.formats import limited
 from pipeline.faces import images
-from pipeline.params import yaml_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 POLICIES = ("fixed.parquet", "found.parquet")

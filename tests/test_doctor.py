@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor
-from pipeline.installed import LANDMARK_MODEL, dlib_model
-from pipeline.profiles import use
+from pipeline.cli import doctor
+from pipeline.config.profiles import use
+from pipeline.core.package_data import LANDMARK_MODEL, dlib_model
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +29,7 @@ def test_a_damaged_or_missing_model_is_a_gap(
     if content is not None:
         (folder / LANDMARK_MODEL).write_bytes(content)
     spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
-    monkeypatch.setattr("pipeline.installed.find_spec", lambda _: spec)
+    monkeypatch.setattr("pipeline.core.package_data.find_spec", lambda _: spec)
     found = doctor.dlib_models()
     assert found.found == "weights missing or damaged"
     assert LANDMARK_MODEL in found.remedy

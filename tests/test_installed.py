@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.installed import dlib_model, package_file
+from pipeline.core.errors import UserError
+from pipeline.core.package_data import dlib_model, package_file
 
 
 def test_finds_dlibs_models_without_importing_their_package():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.params import load
-from pipeline.stages import files
-from pipeline.tables import write_table
+from pipeline.config import load
+from pipeline.core.tables import write_table
+from pipeline.stages import locations
 
 PROJECT = Path(__file__).resolve().parents[1]
 UTF8, LATIN1 = os.fsencode("für alle"), b"f\xfcr alle"
@@ -58,7 +58,7 @@ def test_settings_tables_and_sentences_hold_in_any_locale_and_any_folder(
     folder = Path(os.fsdecode(b"/".join((os.fsencode(tmp_path), UTF8, LATIN1))))
     folder.mkdir(parents=True)
     shutil.copy(PROJECT / "params.yaml", folder)
-    write_table(pa.table({"face_id": ["a"], "note": ["für"]}), folder / files.MANIFEST, "test")
+    write_table(pa.table({"face_id": ["a"], "note": ["für"]}), folder / locations.MANIFEST, "test")
     for name in (UTF8, LATIN1):
         profile = Path(os.fsdecode(os.fsencode(folder) + b"/" + name + b".yaml"))
         profile.write_text("report: {target: Größe}\n", encoding="utf-8")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.opening import opened
+from pipeline.core.errors import UserError
+from pipeline.core.files import opened
 
 
 def test_errors_over_another_file_are_not_told_of_the_one_that_is_open(tmp_path: Path) -> None:

@@ -6,16 +6,16 @@ from typing import Any, get_args
 
 import pytest
 
-from pipeline import params
-from pipeline.errors import UserError
-from pipeline.params.networks import ImagesParams, PictureOperation
+from pipeline import config
+from pipeline.config.network_sections import ImagesParams, PictureOperation
+from pipeline.core.errors import UserError
 
 FACTORS = ("min_factor", "max_factor")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
-    tree = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    tree = config.plain(config.read_yaml(PROJECT / "params.yaml"))
     *path, last = key.split(".")
     place = tree
     for part in path:
@@ -25,7 +25,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_default_is_valid() -> None:
-    assert params.load(PROJECT / "params.yaml").data.name == "sample"
+    assert config.load(PROJECT / "params.yaml").data.name == "sample"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_mistake_is_one_sentence_with_key_value_and_what_is_allowed(
     key: str, value: Any, sentence: str
 ) -> None:
     with pytest.raises(UserError) as raised:
-        params.check(changed(key, value), Path("params.yaml"))
+        config.check(changed(key, value), Path("params.yaml"))
     assert sentence in str(raised.value)
     assert str(raised.value).startswith("params.yaml: ")
     assert "\n" not in str(raised.value)
@@ -133,21 +133,21 @@ def test_a_number_without_an_end_is_refused_wherever_it_stands(
     key: str, written: Callable[[float], Any], place: str, value: float
 ) -> None:
     with pytest.raises(UserError) as raised:
-        params.check(changed(key, written(value)), Path("params.yaml"))
+        config.check(changed(key, written(value)), Path("params.yaml"))
     sentence = f"params.yaml: parameter '{key}{place}' is {value}: input should be a finite number"
     assert str(raised.value) == sentence
 
 
 def test_a_whole_number_too_large_for_a_float_is_refused() -> None:
     with pytest.raises(UserError, match=r"parameter 'train\.adam\.lr' is 1000"):
-        params.check(changed("train.adam.lr", 10**400), Path("params.yaml"))
+        config.check(changed("train.adam.lr", 10**400), Path("params.yaml"))
 
 
 def test_names_a_missing_parameter() -> None:
     tree = changed("seed", 1)
     del tree["crop"]["size"]
     with pytest.raises(UserError, match=r"parameter 'crop.size' is missing"):
-        params.check(tree, Path("params.yaml"))
+        config.check(tree, Path("params.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -180,12 +180,12 @@ def test_refuses_what_is_not_a_mapping_in_yaml(tmp_path: Path, content: bytes, s
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        params.load(path)
+        config.load(path)
 
 
 def test_says_from_where_to_run_when_the_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run vec2age from the project's top folder"):
-        params.load(tmp_path / "params.yaml")
+        config.load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_setting_of_an_augmentation_out_of_range_is_named_with_its_range(
 ) -> None:
     operations = [{"name": "flip"}, {"name": name, "settings": {key: bad}}]
     with pytest.raises(UserError) as raised:
-        params.check(changed("augment.operations", operations), Path("params.yaml"))
+        config.check(changed("augment.operations", operations), Path("params.yaml"))
     assert f"parameter 'augment.operations.1': augmentation {name!r} has {key} {bad:g}: " in str(raised.value)
     assert "number from" in str(raised.value)
 
@@ -217,11 +217,11 @@ def test_a_setting_of_an_augmentation_out_of_range_is_named_with_its_range(
 def test_a_range_of_an_augmentation_is_in_order() -> None:
     operations = [{"name": "zoom", "settings": {"min_factor": 3}}]
     with pytest.raises(UserError, match="has min_factor 3 above max_factor 2: give both"):
-        params.check(changed("augment.operations", operations), Path("params.yaml"))
+        config.check(changed("augment.operations", operations), Path("params.yaml"))
 
 
 def test_names_that_are_listed_here_are_those_that_can_be_built() -> None:
-    from pipeline.cnn.augmentation import REGISTRY as PICTURES
+    from pipeline.augmentation.transforms import REGISTRY as PICTURES
     from pipeline.datasets.image_sets import REGISTRY as IMAGES
 
     assert get_args(PictureOperation.model_fields["name"].annotation) == PICTURES.names()
@@ -230,7 +230,7 @@ def test_names_that_are_listed_here_are_those_that_can_be_built() -> None:
 
 def test_reading_params_loads_no_heavy_library() -> None:
     heavy = ("torch", "torchvision", "sklearn", "Augmentor", "scipy", "pandas")
-    code = f"import sys, pipeline.params; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, pipeline.config; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
     )

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import profiles
+from pipeline.config import profiles
+from pipeline.core.errors import UserError
+from pipeline.core.places import alone, folder_below, is_same, lies_in, resolved
+from pipeline.core.tables import atomic_file, write_table
 from pipeline.encoders.store import VectorStore
-from pipeline.errors import UserError
-from pipeline.places import alone, folder_below, is_same, lies_in, resolved
-from pipeline.regression.uncertainty_files import write_arrays
-from pipeline.tables import atomic_file, write_table
+from pipeline.uncertainty.stored_methods import write_arrays
 
 PROJECT = Path(__file__).resolve().parents[1]
 VECTORS = pa.table(
@@ -72,7 +72,7 @@ def test_biometric_files_are_their_owners_alone_unless_asked(
 
 def test_no_module_sets_permissions_or_makes_hidden_ones_itself() -> None:
     # tables narrows files and folders that it replaces; the cache of switches goes with its program
-    allowed = {PROJECT / "pipeline/tables.py": 2, PROJECT / "pipeline/switches.py": 1}
+    allowed = {PROJECT / "pipeline/core/tables.py": 2, PROJECT / "pipeline/core/switches.py": 1}
     words = ("chmod(", "mkstemp", "mkdtemp(", "NamedTemporaryFile", "shutil.copy(", "copy2", "umask(")
     for path in (PROJECT / "pipeline").rglob("*.py"):
         lines = [line for line in path.read_text().splitlines() if ">>>" not in line]
@@ -129,7 +129,7 @@ def test_no_link_below_a_folder_is_followed_however_deep(tmp_path: Path) -> None
 def test_one_writer_at_a_time_and_a_killed_one_holds_nothing_even_if_its_fork_lives(tmp_path: Path) -> None:
     lock = tmp_path / "new" / "lock"
     code = (
-        "import os, sys, pathlib; from pipeline.places import alone\n"
+        "import os, sys, pathlib; from pipeline.core.places import alone\n"
         "with alone(pathlib.Path(sys.argv[1]), 'taken'):\n"
         "    if os.fork() == 0: print('held', flush=True)\n"
         "    sys.stdin.read()\n"

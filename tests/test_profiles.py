@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import params
-from pipeline.errors import UserError
-from pipeline.profiles import flatten, layers, merge, use
+from pipeline import config
+from pipeline.config.profiles import flatten, layers, merge, use
+from pipeline.core.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROFILES = sorted((PROJECT / "profiles").glob("*.yaml"))
@@ -23,14 +23,14 @@ def target(tmp_path: Path) -> Path:
 def test_every_profile_is_valid_and_the_sample_profile_undoes_it(profile: Path, target: Path) -> None:
     before = target.read_bytes()
     use(profile, target=target)
-    params.load(target)
+    config.load(target)
     use(PROJECT / "profiles/sample.yaml", target=target)
     assert target.read_bytes() == before
 
 
 def test_what_a_profile_sets_does_not_depend_on_the_profile_before_it() -> None:
     read = {path.stem: [layer.values for layer in layers(path)] for path in PROFILES}
-    default = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    default = config.plain(config.read_yaml(PROJECT / "params.yaml"))
 
     def after(*names: str) -> dict[str, Any]:
         tree = copy.deepcopy(default)
@@ -46,15 +46,15 @@ def test_what_a_profile_sets_does_not_depend_on_the_profile_before_it() -> None:
 
 
 def test_the_sample_profile_sets_everything() -> None:
-    sample = params.plain(params.read_yaml(PROJECT / "profiles/sample.yaml"))
-    assert flatten(sample) == flatten(params.plain(params.read_yaml(PROJECT / "params.yaml")))
+    sample = config.plain(config.read_yaml(PROJECT / "profiles/sample.yaml"))
+    assert flatten(sample) == flatten(config.plain(config.read_yaml(PROJECT / "params.yaml")))
 
 
 def test_a_profile_without_a_start_changes_only_what_it_names(target: Path, tmp_path: Path) -> None:
     use(PROJECT / "profiles/utkface-underage.yaml", target=target)
     (tmp_path / "mine.yaml").write_text("train: {seeds: 3}\n")
     use(tmp_path / "mine.yaml", target=target)
-    settings = params.load(target)
+    settings = config.load(target)
     assert (settings.train.seeds, settings.ingest.max_target) == (3, 18)
 
 
@@ -96,7 +96,7 @@ def test_assignments_come_after_the_profile(target: Path, tmp_path: Path) -> Non
     profile = tmp_path / "p.yaml"
     profile.write_text("crop: {margin: 0.4}\n")
     use(profile, ["crop.margin=0.5", "data.root=my photographs", "ingest.max_target=18"], target)
-    settings = params.load(target)
+    settings = config.load(target)
     assert settings.crop.margin == 0.5
     assert settings.data.root == "my photographs"
     assert settings.ingest.max_target == 18
@@ -104,16 +104,16 @@ def test_assignments_come_after_the_profile(target: Path, tmp_path: Path) -> Non
 
 def test_an_assignment_leaves_what_stands_beside_it(target: Path) -> None:
     use(PROJECT / "profiles/sample.yaml", ["data.settings.seed=3"], target)
-    assert params.load(target).data.settings == {"per_age": 40, "seed": 3}
+    assert config.load(target).data.settings == {"per_age": 40, "seed": 3}
     use(PROJECT / "profiles/sample.yaml", ["data.settings={}"], target)
-    assert params.load(target).data.settings == {}
+    assert config.load(target).data.settings == {}
 
 
 def test_another_reader_begins_without_settings_in_whatever_order_they_are_assigned(target: Path) -> None:
     words = ["data.settings.table=faces.csv", "data.name=csv", "data.root=x"]
     for assignments in (words, words[::-1]):
         use(PROJECT / "profiles/sample.yaml", assignments, target)
-        assert params.load(target).data.settings == {"table": "faces.csv"}
+        assert config.load(target).data.settings == {"table": "faces.csv"}
 
 
 def test_a_profile_that_names_another_reader_need_not_empty_its_settings(
@@ -121,13 +121,13 @@ def test_a_profile_that_names_another_reader_need_not_empty_its_settings(
 ) -> None:
     (tmp_path / "mine.yaml").write_text("data: {name: csv, root: x}\n")
     use(tmp_path / "mine.yaml", target=target)
-    assert params.load(target).data.settings == {}
+    assert config.load(target).data.settings == {}
 
 
 def test_what_a_profile_lacks_may_be_assigned(target: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("split: {fold: 7}\n")
     use(tmp_path / "mine.yaml", ["split.folds=10"], target)
-    assert params.load(target).split.fold == 7
+    assert config.load(target).split.fold == 7
 
 
 def test_what_was_assigned_wrongly_is_not_blamed_on_the_profile(target: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_root_of_faces_is_refused_where_a_profile_only_has_pictures_to_classif
     use(profile, ["data.root=elsewhere", "data.name=utkface"], target)
     use(profile, ["classify.images.root=elsewhere"], target)
     use(PROJECT / "profiles/sample.yaml", ["data.root=elsewhere"], target)
-    assert params.load(target).data.root == "elsewhere"
+    assert config.load(target).data.root == "elsewhere"
 
 
 def test_an_invalid_profile_changes_nothing(target: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_readers_settings_are_replaced_and_not_mixed(target: Path, tmp_path: P
     profile = tmp_path / "p.yaml"
     profile.write_text("data: {name: csv, root: x, settings: {table: labels.csv}}\n")
     use(profile, target=target)
-    assert params.load(target).data.settings == {"table": "labels.csv"}
+    assert config.load(target).data.settings == {"table": "labels.csv"}
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.opening import escaped, printable
-from pipeline.reports import page
-from pipeline.reports.charts import Axis, Bars, Chart
-from pipeline.reports.interactive import plotly_json
-from pipeline.reports.page import Page, Section
-from pipeline.reports.png import png
-from pipeline.reports.table import Column, Table, as_csv
+from pipeline.core.files import escaped, printable
+from pipeline.core.shown import cell, complain, plain, say, uncelled
+from pipeline.evaluation.table import Column, Table, as_csv
+from pipeline.report import page
+from pipeline.report.charts import Axis, Bars, Chart
+from pipeline.report.interactive import plotly_json
+from pipeline.report.page import Page, Section
+from pipeline.report.png import png
 from pipeline.serving.card import marked
-from pipeline.showing import cell, complain, plain, say, uncelled
 from pipeline.stages.running import print_counts
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources import source_of
+from pipeline.core.source_code import source_of
 
 
 @pytest.fixture

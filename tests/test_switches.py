@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli_told, switches
+from pipeline.cli import terminal
+from pipeline.core import switches
 
 NAMES = ("MPLCONFIGDIR", "NUMBA_CACHE_DIR")
 
@@ -57,6 +58,6 @@ def test_nothing_stays_of_a_program_that_begins_again(place: Path, monkeypatch: 
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
     monkeypatch.setattr(os, "execv", lambda *words: begun.append(sorted({*NAMES} & os.environ.keys())))
     switches.stay_out_of_home()
-    cli_told.speak_utf8()
+    terminal.speak_utf8()
     assert begun == [[]]
     assert list((place / "temporary").iterdir()) == []

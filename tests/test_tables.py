@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import tables
-from pipeline.errors import UserError
-from pipeline.tables import new_folder
+from pipeline.core import tables
+from pipeline.core.errors import UserError
+from pipeline.core.tables import new_folder
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -103,7 +103,7 @@ import os, resource, signal, sys
 from pathlib import Path
 import numpy, PIL.Image, pyarrow, torch
 from pipeline import tables
-from pipeline.errors import sentence_of
+from pipeline.core.errors import sentence_of
 
 rng = numpy.random.default_rng(1)
 noise = rng.normal(size=100_000)

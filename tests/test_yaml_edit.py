@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import params
-from pipeline.params.yaml_edit import rewritten
-from pipeline.params.yaml_text import NotYamlError, parsed
-from pipeline.params.yaml_write import same
-from pipeline.profiles import flatten, use
+from pipeline import config
+from pipeline.config.profiles import flatten, use
+from pipeline.config.yaml.edit import rewritten
+from pipeline.config.yaml.text import NotYamlError, parsed
+from pipeline.config.yaml.write import same
 
 PROJECT = Path(__file__).resolve().parents[1]
 LISTS = sorted(
     key
-    for key, value in flatten(params.read_yaml(PROJECT / "params.yaml")).items()
+    for key, value in flatten(config.read_yaml(PROJECT / "params.yaml")).items()
     if isinstance(value, list) and not any(isinstance(item, dict) for item in value)
 )
 
@@ -46,22 +46,22 @@ def test_every_list_setting_can_be_set_after_dvc_has_rewritten_the_file(target: 
                 section = section[parent]
             section[last] = [*section[last], "x"][::-1]
         tree["crop"]["margin"] = 0.3
-    told, before = comments_of(target.read_text()), flatten(params.read_yaml(target))
+    told, before = comments_of(target.read_text()), flatten(config.read_yaml(target))
     assert len(LISTS) > 16
-    original = params.read_yaml(PROJECT / "params.yaml")
+    original = config.read_yaml(PROJECT / "params.yaml")
     (target.parent / "mine.yaml").write_text(json.dumps({"crop": {"margin": 0.3}}))
     for key in LISTS:
         tree = original
         for part in key.split("."):
             tree = tree[part]
-        target.write_text(rewritten(target.read_text(), _with(params.read_yaml(target), key, tree)))
-        after = flatten(params.read_yaml(target))
+        target.write_text(rewritten(target.read_text(), _with(config.read_yaml(target), key, tree)))
+        after = flatten(config.read_yaml(target))
         assert {name for name in after if not same(after[name], before.get(name))} == {key}
         before = after
     assert comments_of(target.read_text()) == told
     assert before == flatten(original) | {"crop.margin": 0.3}
     use(target.parent / "mine.yaml", ["crop.margin=0.25"], target)
-    assert params.load(target) == params.load(PROJECT / "params.yaml")
+    assert config.load(target) == config.load(PROJECT / "params.yaml")
 
 
 def _with(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:

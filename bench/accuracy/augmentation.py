@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.accuracy.common import COLUMNS, Trained, print_row, read_faces, train
-from pipeline.regression.recipe import Recipe
-from pipeline.tables import read_table, vectors_of
+from pipeline.core.tables import read_table, vectors_of
+from pipeline.training.mlp.recipe import Recipe
 
 
 def main() -> None:

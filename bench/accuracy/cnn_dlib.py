@@ -17,20 +17,20 @@ import pyarrow as pa
 
 from bench.accuracy.common import Faces, print_row, train
 from bench.accuracy.networks import SETTINGS, Project, Results, Row, settings_text
-from pipeline.cnn.pixels import decoded
-from pipeline.cnn.plan import Plan
-from pipeline.cnn.predicting import predict
-from pipeline.cnn.recipe import HeadRecipe, Machine
-from pipeline.cnn.recipe import Recipe as NetworkRecipe
-from pipeline.cnn.runs import train_member
-from pipeline.cnn.saved import write_network
+from pipeline.backbones.input_transforms import Look
+from pipeline.core.tables import read_folder, rows_of
 from pipeline.encoders import View, build_all
 from pipeline.encoders.embedding import embed, vectors_of
-from pipeline.encoders.looks import Look
 from pipeline.encoders.torch_encoder import TorchEncoder
 from pipeline.faces import shards
-from pipeline.regression.recipe import Recipe
-from pipeline.tables import read_folder, rows_of
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.networks.pixels import decoded
+from pipeline.training.networks.plan import Plan
+from pipeline.training.networks.predicting import predict
+from pipeline.training.networks.recipe import HeadRecipe, Machine
+from pipeline.training.networks.recipe import Recipe as NetworkRecipe
+from pipeline.training.networks.runs import train_member
+from pipeline.training.networks.saved import write_network
 
 SIZE = 150
 NETWORK = "fine-tuned network itself"

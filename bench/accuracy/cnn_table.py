@@ -23,21 +23,21 @@ import torch
 
 from bench.accuracy.common import print_row
 from bench.accuracy.networks import MEASURED, SETTINGS, Project, Results, Row, settings_text, spread
-from pipeline import losses as registry
-from pipeline.cnn.pixels import Pixels, decoded
-from pipeline.cnn.plan import Plan
-from pipeline.cnn.predicting import predict
-from pipeline.cnn.recipe import HeadRecipe, Machine
-from pipeline.cnn.recipe import Recipe as NetworkRecipe
-from pipeline.cnn.runs import train_member
-from pipeline.encoders.looks import Look
+from pipeline import losses
+from pipeline.backbones.input_transforms import Look
+from pipeline.core.seeds import derive_seed
+from pipeline.core.tables import read_table, rows_of, vectors_of
 from pipeline.losses.base import DivergedError
 from pipeline.losses.labels import LabelledLoss
 from pipeline.metrics.unimodality import PROMINENCE
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.recipe import Recipe
-from pipeline.seeds import derive_seed
-from pipeline.tables import read_table, rows_of, vectors_of
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.networks.pixels import Pixels, decoded
+from pipeline.training.networks.plan import Plan
+from pipeline.training.networks.predicting import predict
+from pipeline.training.networks.recipe import HeadRecipe, Machine
+from pipeline.training.networks.recipe import Recipe as NetworkRecipe
+from pipeline.training.networks.runs import train_member
 
 LOSSES = ("softmax", "dldl_v2", "mean_variance", "unimodal_concentrated", "mse", "mape", "combo")
 SIZE = 96
@@ -109,7 +109,7 @@ def mlp(project: Project, vectors: np.ndarray, loss: str, seed: int) -> Row:
     )
     seconds = time.perf_counter() - start
     members = result.members
-    built = registry.build(members.loss, **members.loss_settings)
+    built = losses.build(members.loss, **members.loss_settings)
     shapes = None
     if isinstance(built, LabelledLoss):
         shapes = built.probabilities(members.outputs(torch.from_numpy(vectors)))[0].numpy()

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.seeds import derive_seed
+from pipeline.core.tables import read_table
 from pipeline.metrics.distributions import Estimate, best_members, ensemble, estimate, mean_interval
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.runs import predict
-from pipeline.seeds import derive_seed
-from pipeline.tables import read_table
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.mlp.runs import predict
 
 FloatArray = NDArray[np.float64]
 

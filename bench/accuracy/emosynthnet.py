@@ -26,18 +26,18 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from pipeline.cnn.classification import ClassificationRecipe
-from pipeline.cnn.classification_fit import fit_classifier
-from pipeline.cnn.classification_runs import LabelledPictures, judge
-from pipeline.cnn.classifier import Classifier
+from pipeline.core.tables import write_table
 from pipeline.datasets.image_sets import divide, read_images
 from pipeline.explain.columns import plane_columns, points
 from pipeline.explain.landscape import Objective, direction, loss_plane, ratio_plane
 from pipeline.explain.projections import project
-from pipeline.reports import explained, page
-from pipeline.reports.classification_tables import TITLES
-from pipeline.reports.page import Page
-from pipeline.tables import write_table
+from pipeline.report import explained, page
+from pipeline.report.classification_tables import TITLES
+from pipeline.report.page import Page
+from pipeline.training.networks.classifier import Classifier
+from pipeline.training.networks.classifier_fit import fit_classifier
+from pipeline.training.networks.classifier_module import ClassificationRecipe
+from pipeline.training.networks.classifier_runs import LabelledPictures, judge
 
 LOSSES = ("cross_entropy", "symmetric_cross_entropy", "am_softmax", "mam_softmax", "one_hot_mse")
 SHOWN = ("cross_entropy", "mam_softmax")

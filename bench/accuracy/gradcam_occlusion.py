@@ -18,9 +18,9 @@ from PIL import Image
 from sklearn.linear_model import RidgeCV
 from torch import nn
 
-from pipeline.datasets.utkface import parse_name
-from pipeline.encoders.chips import chips
-from pipeline.encoders.dlib_resnet import DlibResNet, load_dlib_weights
+from pipeline.datasets.readers.utkface import parse_name
+from pipeline.dlib.chips import chips
+from pipeline.dlib.resnet import DlibResNet, load_dlib_weights
 from pipeline.explain.gradcam import grad_cam
 from pipeline.explain.occlusion import Effect, effect_of_covering
 from pipeline.explain.targets import Value

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.accuracy.common import COLUMNS, Trained, print_row, read_faces, train
-from pipeline.regression.recipe import Recipe
-from pipeline.tables import read_table, vectors_of
+from pipeline.core.tables import read_table, vectors_of
+from pipeline.training.mlp.recipe import Recipe
 
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("MSE", "mse", {}),

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from pipeline.cnn.material import Goal, Labelled, labelled
-from pipeline.errors import UserError
+from pipeline.config import load
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import read_table, rows_of
 from pipeline.metrics import bias_score, cumulative_score, mae, unimodality_rate
 from pipeline.metrics.unimodality import PROMINENCE
-from pipeline.params import load
-from pipeline.rejects import Rejects
-from pipeline.tables import read_table, rows_of
+from pipeline.training.networks.material import Goal, Labelled, labelled
 
 SETTINGS = "settings"
 """The column with everything else that decides a row, as one text."""

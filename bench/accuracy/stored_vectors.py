@@ -18,15 +18,15 @@ import pyarrow as pa
 
 from bench.accuracy.common import print_row
 from bench.dlib_network import in_torch
+from pipeline.augmentation.similarity import cosine
+from pipeline.core.package_data import LANDMARK_MODEL, dlib_model
+from pipeline.core.progress import track
+from pipeline.core.tables import read_table, rows_of, vectors_of
+from pipeline.dlib.chips import DEFAULT_PADDING, SIZE
 from pipeline.encoders import build
-from pipeline.encoders.base import Vectors
-from pipeline.encoders.chips import DEFAULT_PADDING, SIZE
-from pipeline.encoders.similarity import cosine
+from pipeline.encoders.encoder import Vectors
 from pipeline.faces.extract import Settings, extract
 from pipeline.faces.images import ImageRejected, decode
-from pipeline.installed import LANDMARK_MODEL, dlib_model
-from pipeline.progress import track
-from pipeline.tables import read_table, rows_of, vectors_of
 
 BATCH = 64
 CROPS = Settings(detectors=("dlib_hog",))

@@ -13,12 +13,13 @@ import os
 import shutil
 from pathlib import Path
 
-from pipeline import params
-from pipeline.profiles import use
-from pipeline.reports import results, studies
-from pipeline.reports.settings import Settings
-from pipeline.reports.table import Table
-from pipeline.stages import files
+from pipeline import config
+from pipeline.config.profiles import use
+from pipeline.evaluation import results
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.table import Table
+from pipeline.report import study_section
+from pipeline.stages import locations
 from pipeline.stages.running import run_stage
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -80,20 +81,20 @@ def main() -> None:
         run_stage("evaluate", None)
         run_stage("report", None)
 
-    found = studies.read(files.STUDIES)
+    found = study_section.read(locations.STUDIES)
     assert found is not None
-    runs = results.read(files.FACES, files.MODELS, ("fixed", "found"), (given.optimizer,)).runs
-    found = studies.with_rivals(found, runs)
-    log = json.loads((files.LOGS / "study.json").read_text(encoding="utf-8"))
+    runs = results.read(locations.FACES, locations.MODELS, ("fixed", "found"), (given.optimizer,)).runs
+    found = study_section.with_rivals(found, runs)
+    log = json.loads((locations.LOGS / "study.json").read_text(encoding="utf-8"))
     trained = log["summary"]["trained now"]
     print(
         f"\n{len(found.trials)} trials x {given.seeds} seeds; {trained} of them trained now; "
         f"{log['seconds']:.0f} s with the comparison's models, on {log['cores']} cores; best rate "
         f"{log['summary']['its lr']:.3g}\n"
     )
-    wanted = params.load()
+    wanted = config.load()
     settings = Settings(seed=wanted.seed, resamples=wanted.evaluate.resamples)
-    print(markdown(studies.comparison_table(found, settings)))
+    print(markdown(study_section.comparison_table(found, settings)))
 
 
 if __name__ == "__main__":

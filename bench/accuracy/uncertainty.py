@@ -22,15 +22,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipeline import params as parameters
-from pipeline.params import Params
-from pipeline.profiles import use
-from pipeline.reports.settings import Settings
-from pipeline.reports.uncertainty import Uncertainty, middle_level
-from pipeline.reports.uncertainty_names import percent
-from pipeline.stages import augment, calibrate, crop, embed, files, find_lr, ingest, split, train
+from pipeline import config as parameters
+from pipeline.config import Params
+from pipeline.config.profiles import use
+from pipeline.core.tables import read_table
+from pipeline.evaluation.method_names import percent
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.stated_uncertainty import Uncertainty, middle_level
+from pipeline.stages import augment, calibrate, crop, embed, find_lr, ingest, locations, split, train
 from pipeline.stages.uncertain import measured_uncertainty
-from pipeline.tables import read_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOLERANCE = 0.015  # conformal intervals of 90 % shall cover 90 % of test faces, give or take as much
@@ -171,7 +171,7 @@ def main() -> None:
             settings = settings_of(wanted, vectors, repeat)
             start = time.perf_counter()
             found = measure(settings, wanted)
-            splits = read_table(files.SPLITS)["split"].value_counts().to_pylist()
+            splits = read_table(locations.SPLITS)["split"].value_counts().to_pylist()
             print(f"root seed {settings.seed}: {time.perf_counter() - start:.0f} s, {splits}")
             print_all(found)
             verdicts(found)

@@ -14,12 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from bench.accuracy.common import COLUMNS, Trained, print_row, read_faces, train
+from pipeline.core.tables import read_folder, rows_of
 from pipeline.encoders import View, build
-from pipeline.encoders.base import Encoder
 from pipeline.encoders.embedding import embed, vectors_of
+from pipeline.encoders.encoder import Encoder
 from pipeline.faces import shards
-from pipeline.regression.recipe import Recipe
-from pipeline.tables import read_folder, rows_of
+from pipeline.training.mlp.recipe import Recipe
 
 PLAIN = (View(),)
 PAIR = (View(), View(mirror=True))

@@ -22,37 +22,37 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.datasets.limited import within_limits
-from pipeline.errors import UserError
-from pipeline.registry import Registry
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.registry import Registry
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.formats.limited import within_limits
 
 REGISTRY: Registry[pa.Table] = Registry(
     "data set",
     {
-        "sample": "pipeline.datasets.sample:read_sample",
-        "csv": "pipeline.datasets.tabular:read_csv",
-        "utkface": "pipeline.datasets.utkface:read_utkface",
-        "fgnet": "pipeline.datasets.fgnet:read_fgnet",
-        "benchmark_json": "pipeline.datasets.benchmark_json:read_benchmark_json",
-        "vec2uage_json": "pipeline.datasets.vec2uage:read_vec2uage_json",
-        "selfie_fv": "pipeline.datasets.selfie_fv:read_selfie_fv",
-        "vectors": "pipeline.datasets.vector_sets:read_vectors",
-        "morph2": "pipeline.datasets.morph2:read_morph2",
-        "appa_real": "pipeline.datasets.appa_real:read_appa_real",
-        "agedb": "pipeline.datasets.agedb:read_agedb",
-        "afad": "pipeline.datasets.afad:read_afad",
-        "imdb_wiki": "pipeline.datasets.imdb_wiki:read_imdb_wiki",
-        "scut_fbp": "pipeline.datasets.scut_fbp:read_scut_fbp",
-        "scut_fbp5500": "pipeline.datasets.scut_fbp5500:read_scut_fbp5500",
-        "hotornot": "pipeline.datasets.hotornot:read_hotornot",
-        "aflw2000": "pipeline.datasets.pose:read_aflw2000",
-        "300w_lp": "pipeline.datasets.pose:read_300w_lp",
-        "biwi": "pipeline.datasets.biwi:read_biwi",
-        "several": "pipeline.datasets.several:read_several",
-        "fer2013": "pipeline.datasets.expressions:read_fer2013",
-        "raf_db": "pipeline.datasets.expressions:read_raf_db",
-        "ck_plus": "pipeline.datasets.expressions:read_ck_plus",
+        "sample": "pipeline.synthetic.rendered:read_sample",
+        "csv": "pipeline.datasets.readers.tabular:read_csv",
+        "utkface": "pipeline.datasets.readers.utkface:read_utkface",
+        "fgnet": "pipeline.datasets.readers.fgnet:read_fgnet",
+        "benchmark_json": "pipeline.datasets.readers.benchmark_json:read_benchmark_json",
+        "vec2uage_json": "pipeline.datasets.readers.vec2uage:read_vec2uage_json",
+        "selfie_fv": "pipeline.datasets.readers.selfie_fv:read_selfie_fv",
+        "vectors": "pipeline.datasets.embedding_sets:read_vectors",
+        "morph2": "pipeline.datasets.readers.morph2:read_morph2",
+        "appa_real": "pipeline.datasets.readers.appa_real:read_appa_real",
+        "agedb": "pipeline.datasets.readers.agedb:read_agedb",
+        "afad": "pipeline.datasets.readers.afad:read_afad",
+        "imdb_wiki": "pipeline.datasets.readers.imdb_wiki:read_imdb_wiki",
+        "scut_fbp": "pipeline.datasets.readers.scut_fbp:read_scut_fbp",
+        "scut_fbp5500": "pipeline.datasets.readers.scut_fbp5500:read_scut_fbp5500",
+        "hotornot": "pipeline.datasets.readers.hotornot:read_hotornot",
+        "aflw2000": "pipeline.datasets.readers.pose_angles:read_aflw2000",
+        "300w_lp": "pipeline.datasets.readers.pose_angles:read_300w_lp",
+        "biwi": "pipeline.datasets.readers.biwi:read_biwi",
+        "several": "pipeline.datasets.readers.several:read_several",
+        "fer2013": "pipeline.datasets.readers.expressions:read_fer2013",
+        "raf_db": "pipeline.datasets.readers.expressions:read_raf_db",
+        "ck_plus": "pipeline.datasets.readers.expressions:read_ck_plus",
     },
     given=("root", "rejects", "workers"),
 )

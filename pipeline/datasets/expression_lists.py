@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core.errors import UserError
+from pipeline.core.files import Unusable, printable
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.formats.limited import parsing
 from pipeline.datasets.image_sets import ImageSet, Listed
-from pipeline.datasets.limited import parsing
+from pipeline.datasets.listing import PICTURE_SUFFIXES, contents, pictures, walk
 from pipeline.datasets.manifest import STAGE, shorten
-from pipeline.datasets.sources import PICTURE_SUFFIXES, contents, pictures, walk
-from pipeline.errors import UserError
-from pipeline.opening import Unusable, printable
-from pipeline.rejects import Rejects
 
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FER_SIDE = 48

@@ -11,9 +11,9 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core.rejects import Rejects
 from pipeline.datasets.manifest import NAMED_IN_A_CONFLICT, STAGE
 from pipeline.datasets.split_faces import SPLITS
-from pipeline.rejects import Rejects
 
 
 def kept_once(

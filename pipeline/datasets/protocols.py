@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.datasets.folds import NAMED, column_of, folds_of
+from pipeline.core.errors import UserError
+from pipeline.datasets.fold_splits import NAMED, column_of, folds_of
 from pipeline.datasets.split_faces import TEST, TRAIN, VALIDATION, Faces, Integers
-from pipeline.errors import UserError
 
 
 def cross_validation_sides(

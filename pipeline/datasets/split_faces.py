@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.bins import bin_name, bin_of
-from pipeline.errors import UserError
+from pipeline.core.bins import bin_name, bin_of
+from pipeline.core.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, HELD_OUT = 0, 1, 2, -1

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.datasets.folds import fold_sides, folder_sides
-from pipeline.datasets.pool import balanced_pool
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.seeds import derive_seed
+from pipeline.datasets.balanced_pool import balanced_pool
+from pipeline.datasets.fold_splits import fold_sides, folder_sides
 from pipeline.datasets.protocols import across_sides, cross_validation_sides, published_sides
 from pipeline.datasets.split_faces import (
     HELD_OUT,
@@ -25,9 +28,6 @@ from pipeline.datasets.split_faces import (
     list_classes,
     warn,
 )
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
-from pipeline.seeds import derive_seed
 
 METHODS = ("paper", "random", "stratified", "folds", "repeated", "cross_validation", "published", "across")
 
@@ -55,9 +55,9 @@ def split(
         With face_id, target and, where known, subject.
     method
         `paper`: a balanced pool of `per_target` faces of each age, halved into validation and test; the rest
-        trains (see `pipeline.datasets.pool`). `random`: the fractions `validation` and `test` of all faces.
-        `stratified`: the same fractions of each age. `folds`: fold number `fold` of `folds` tests, the next
-        one validates; or the folders of a published division. `repeated`: as `random`, drawn anew for each
+        trains (see `pipeline.datasets.balanced_pool`). `random`: the fractions `validation` and `test` of
+        all faces. `stratified`: the same fractions of each age. `folds`: fold number `fold` of `folds`
+        tests, the next one validates; or the folders of a published division. `repeated`: as `random`, drawn anew for each
         `fold` of `folds`. `cross_validation`: fold number `fold` tests. `published`: a column that says train
         and test. `across`: faces of one data set, or group, test. In the last three the fraction `validation`
         of the faces that do not test validates.

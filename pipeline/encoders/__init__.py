@@ -7,9 +7,9 @@ weights are read before the first picture is encoded.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.encoders.base import Combine, Encoder, combine
-from pipeline.encoders.views import View
-from pipeline.registry import Registry
+from pipeline.backbones.views import View
+from pipeline.core.registry import Registry
+from pipeline.encoders.encoder import Combine, Encoder, combine
 
 __all__ = ["REGISTRY", "Combine", "Encoder", "View", "build", "build_all", "combine"]
 

@@ -6,11 +6,11 @@ from functools import cached_property
 import dlib
 import numpy as np
 
-from pipeline.encoders import chips
-from pipeline.encoders.base import Precision, Vectors, fingerprint
-from pipeline.encoders.views import Images, Landmarks, View
-from pipeline.encoders.weights import dlib_network_file, sha256_of
-from pipeline.errors import UserError
+from pipeline.backbones.views import Images, Landmarks, View
+from pipeline.backbones.weights import dlib_network_file, sha256_of
+from pipeline.core.errors import UserError
+from pipeline.dlib import chips
+from pipeline.encoders.encoder import Precision, Vectors, fingerprint
 
 VERSION = 1
 """Of what happens to a crop before the network."""

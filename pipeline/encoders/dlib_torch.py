@@ -5,17 +5,17 @@ from typing import Literal
 
 from torch import nn
 
-from pipeline.encoders.base import Encoder, Precision, fingerprint
-from pipeline.encoders.chips import DEFAULT_PADDING, SIZE, chips
+from pipeline.backbones.views import View
+from pipeline.backbones.weights import verified_sha256
+from pipeline.core.errors import UserError
+from pipeline.core.package_data import dlib_model
+from pipeline.dlib.chips import DEFAULT_PADDING, SIZE, chips
+from pipeline.dlib.resnet import DlibResNet, load_dlib_weights
+from pipeline.dlib.resnet_parameters import FILE_NAME, SHA256, VECTOR
 from pipeline.encoders.dlib_descriptor import VERSION, DlibDescriptor
-from pipeline.encoders.dlib_resnet import DlibResNet, load_dlib_weights
-from pipeline.encoders.dlib_weights import FILE_NAME, SHA256, VECTOR
+from pipeline.encoders.encoder import Encoder, Precision, fingerprint
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder
-from pipeline.encoders.views import View
-from pipeline.encoders.weights import verified_sha256
-from pipeline.errors import UserError
-from pipeline.installed import dlib_model
 
 
 def build_dlib(

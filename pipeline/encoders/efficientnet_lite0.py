@@ -7,12 +7,12 @@ import timm
 import torch
 from torch import nn
 
-from pipeline.encoders.base import Precision, fingerprint
-from pipeline.encoders.framing import VERSION, frame
+from pipeline.backbones.framing import VERSION, frame
+from pipeline.backbones.views import View
+from pipeline.backbones.weights import efficientnet_lite0_file, load_into, read_state, verified_sha256
+from pipeline.encoders.encoder import Precision, fingerprint
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder, fold_batch_norm
-from pipeline.encoders.views import View
-from pipeline.encoders.weights import efficientnet_lite0_file, load_into, read_state, verified_sha256
 
 SIZE, DIM = 224, 1280
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import progress
-from pipeline.encoders.base import Combine, Encoder, Vectors, combine
+from pipeline.backbones.views import Images, Landmarks
+from pipeline.core import progress
+from pipeline.core.errors import UserError
+from pipeline.core.tables import first_line, open_table, read_table
+from pipeline.encoders.encoder import Combine, Encoder, Vectors, combine
 from pipeline.encoders.precision import FACES, choose_precision
 from pipeline.encoders.store import VectorStore
-from pipeline.encoders.views import Images, Landmarks
-from pipeline.errors import UserError
-from pipeline.tables import first_line, open_table, read_table
 
 COLUMNS = ["crop_id", "image", "landmarks"]
 # Crops in a batch: four passes through a network for every processor; 512 decoded crops are 77 MB.

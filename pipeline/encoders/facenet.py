@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from facenet_pytorch import InceptionResnetV1
 from torch import nn
 
-from pipeline.encoders.base import Precision, fingerprint
-from pipeline.encoders.framing import VERSION, frame
+from pipeline.backbones.framing import VERSION, frame
+from pipeline.backbones.trunks import FACENET_LAYERS
+from pipeline.backbones.views import View
+from pipeline.backbones.weights import FACENET, facenet_file, load_into, read_state, verified_sha256
+from pipeline.encoders.encoder import Precision, fingerprint
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder, fold_batch_norm
-from pipeline.encoders.trunks import FACENET_LAYERS
-from pipeline.encoders.views import View
-from pipeline.encoders.weights import FACENET, facenet_file, load_into, read_state, verified_sha256
 
 SIZE, DIM = 160, 512
 

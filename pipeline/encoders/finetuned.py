@@ -6,15 +6,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pipeline.encoders.base import Precision, fingerprint
-from pipeline.encoders.looks import VERSION, Look
+from pipeline.backbones.input_transforms import VERSION, Look
+from pipeline.backbones.trained import read_trained
+from pipeline.backbones.trunks import Trunk
+from pipeline.backbones.views import View
+from pipeline.backbones.weights import verified_sha256
+from pipeline.core.errors import UserError
+from pipeline.encoders.encoder import Precision, fingerprint
 from pipeline.encoders.precision import resolve
 from pipeline.encoders.torch_encoder import TorchEncoder
-from pipeline.encoders.trained import read_trained
-from pipeline.encoders.trunks import Trunk
-from pipeline.encoders.views import View
-from pipeline.encoders.weights import verified_sha256
-from pipeline.errors import UserError
 
 
 class Maps(nn.Module):

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.encoders.base import Encoder, Precision, Vectors
+from pipeline.core.errors import UserError
+from pipeline.core.tables import first_line
+from pipeline.encoders.encoder import Encoder, Precision, Vectors
 from pipeline.encoders.torch_encoder import Arithmetic, TorchEncoder
-from pipeline.errors import UserError
-from pipeline.tables import first_line
 
 FACES = 64
 AGREEMENT = 0.999

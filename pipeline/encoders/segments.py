@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError, sentence_of
-from pipeline.opening import Unusable, open_regular
-from pipeline.tables import (
+from pipeline.core.errors import UserError, sentence_of
+from pipeline.core.files import Unusable, open_regular
+from pipeline.core.tables import (
     DAMAGED,
     ROW_GROUP_ROWS,
     first_line,

@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.core.errors import UserError
+from pipeline.core.tables import first_line, sync_directory
 from pipeline.encoders.segments import (
     KEY_BYTES,
     Keys,
@@ -39,8 +41,6 @@ from pipeline.encoders.segments import (
     stamps,
     write_segment,
 )
-from pipeline.errors import UserError
-from pipeline.tables import first_line, sync_directory
 
 SEGMENT_ROWS = 32768
 KEY = re.compile("[0-9a-f]{64}")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.encoders.base import Combine, Encoder, Vectors, combine, widths
+from pipeline.backbones.views import Images, Landmarks
+from pipeline.encoders.encoder import Combine, Encoder, Vectors, combine, widths
 from pipeline.encoders.store import VectorStore
-from pipeline.encoders.views import Images, Landmarks
 
 
 class StoredEncoders:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pipeline.encoders.base import Vectors
-from pipeline.encoders.views import Images, Landmarks
+from pipeline.backbones.views import Images, Landmarks
+from pipeline.encoders.encoder import Vectors
 
 BATCH = 16
 """Pictures in every pass through a network. Libraries choose their kernels by shape, so one shape for all

@@ -1,4 +1,4 @@
-"""What was looked into as columns of tables, the ones that `pipeline.reports.explained` draws."""
+"""What was looked into as columns of tables, the ones that `pipeline.report.explained` draws."""
 
 import io
 from collections.abc import Sequence

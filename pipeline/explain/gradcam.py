@@ -14,7 +14,7 @@ import torch
 from pytorch_grad_cam import GradCAM
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.explain.activations import Guided, OutOfPlace
 from pipeline.explain.targets import ClassScore, Target
 
@@ -129,7 +129,7 @@ def layer_of(network: nn.Module, name: str) -> nn.Module:
     >>> layer_of(nn.ModuleDict({"parts": nn.Sequential(nn.ReLU(), nn.Linear(2, 1))}), "nope")
     Traceback (most recent call last):
         ...
-    pipeline.errors.UserError: the network has no layer 'nope': its parts are parts.0, parts.1
+    pipeline.core.errors.UserError: the network has no layer 'nope': its parts are parts.0, parts.1
     """
     modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
     if name in modules:

@@ -20,8 +20,8 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pipeline.errors import UserError
-from pipeline.progress import track
+from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 
 BASIS = 12
 """Lanczos vectors before a restart; scipy's 20 would cost a third more products for digits nobody needs."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.explain.gradcam import Heat, watched
 from pipeline.explain.targets import Target, Value
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 Points = npt.NDArray[np.float32]
 Method = Literal["tsne", "umap"]

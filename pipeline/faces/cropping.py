@@ -20,15 +20,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.machine import roomy_cores
+from pipeline.core.pool import Lost, ordered_map
+from pipeline.core.progress import bar
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import open_table, temporary_for, write_batches
 from pipeline.faces import shards
 from pipeline.faces.extract import Rejection, Settings, make_worker
-from pipeline.faces.pool import Lost, ordered_map
 from pipeline.faces.quality import Thresholds
-from pipeline.machine import roomy_cores
-from pipeline.progress import bar
-from pipeline.rejects import Rejects
-from pipeline.tables import open_table, temporary_for, write_batches
 
 # Raise it when the same file and settings give other rows than before.
 CODE_VERSION = 5

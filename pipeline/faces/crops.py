@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.boxes import Box, Pixels
+from pipeline.core.boxes import Box, Pixels
 from pipeline.faces.detectors import Detection
 from pipeline.faces.images import ImageRejected
 from pipeline.faces.landmarks import Points

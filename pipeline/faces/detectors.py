@@ -13,11 +13,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from pipeline.boxes import Box, Pixels
-from pipeline.errors import UserError
-from pipeline.faces.pool import untimed
-from pipeline.installed import dlib_model
-from pipeline.registry import Registry
+from pipeline.core.boxes import Box, Pixels
+from pipeline.core.errors import UserError
+from pipeline.core.package_data import dlib_model
+from pipeline.core.pool import untimed
+from pipeline.core.registry import Registry
 
 BACKENDS = ("torch", "dlib")
 # The first layers of the networks need a few pixels to look at; no face is this small anyway.
@@ -191,8 +191,8 @@ def _in_dlib(image: Pixels) -> list[tuple[Box, float]]:
 @functools.cache
 def _in_torch() -> Callable[[Pixels], list[tuple[Box, float]]]:
     with untimed():  # torch takes seconds to import
-        from pipeline.faces.mmod import find, load_mmod
-        from pipeline.faces.mmod_weights import FILE_NAME
+        from pipeline.dlib.mmod.detector import find, load_mmod
+        from pipeline.dlib.mmod.parameters import FILE_NAME
 
         return functools.partial(find, load_mmod(dlib_model(FILE_NAME)))
 

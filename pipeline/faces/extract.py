@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.boxes import Box, Pixels
-from pipeline.errors import UserError
+from pipeline.core.boxes import Box, Pixels
+from pipeline.core.errors import UserError
 from pipeline.faces import crops, detectors, quality, shards
 from pipeline.faces.detectors import Detection, Detector
 from pipeline.faces.images import MAX_PIXELS, Decoded, ImageRejected, decode_noted, read_file
@@ -266,7 +266,7 @@ def make_worker(root: Path, settings: Settings) -> Callable[[tuple[str, str]], d
     """What a worker process runs on a face_id and its path; what every file needs is loaded when it returns.
 
     Loading must not count against the first file's time limit. The detectors after the first are loaded when
-    a face escapes that one, which none may: see `pipeline.faces.pool.untimed`. The function lives here
+    a face escapes that one, which none may: see `pipeline.core.pool.untimed`. The function lives here
     because a worker imports what its module imports.
     """
     load_models(settings)

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.core.files import Unusable, open_inside
 from pipeline.faces.containers import Contents, TooManyPartsError, contents
 from pipeline.faces.orientation import UnreadableOrientationError, orientation
-from pipeline.opening import Unusable, open_inside
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 50_000_000

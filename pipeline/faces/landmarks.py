@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.boxes import Box, Pixels
-from pipeline.installed import LANDMARK_MODEL, dlib_model
+from pipeline.core.boxes import Box, Pixels
+from pipeline.core.package_data import LANDMARK_MODEL, dlib_model
 
 Points = npt.NDArray[np.float32]
 

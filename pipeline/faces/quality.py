@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from pipeline.boxes import Pixels
-from pipeline.errors import UserError
+from pipeline.core.boxes import Pixels
+from pipeline.core.errors import UserError
 from pipeline.faces.landmarks import EYE_LEFT, EYE_RIGHT, NOSE, Points
 
 NEAR_BLACK = 16

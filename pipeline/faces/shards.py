@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.errors import UserError
-from pipeline.tables import first_line, open_table, vector_type
+from pipeline.core.errors import UserError
+from pipeline.core.tables import first_line, open_table, vector_type
 
 NAME = re.compile(r"\d{5,}\.parquet")
 MEASURES = ("sharpness", "exposure", "dark_fraction", "bright_fraction", "face_size", "roll", "yaw", "pitch")

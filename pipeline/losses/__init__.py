@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
-from pipeline.registry import Registry
+from pipeline.core.errors import UserError
+from pipeline.core.registry import Registry
 
 if TYPE_CHECKING:
     from pipeline.losses.base import Loss
@@ -44,8 +44,8 @@ OF_VALUES = {
 """Losses of a number, or of a distribution over ordered labels: for seed stacks and networks on faces."""
 
 OF_CLASSES = {
-    "cross_entropy": "pipeline.losses.classification:CrossEntropyLoss",
-    "one_hot_mse": "pipeline.losses.classification:OneHotMSELoss",
+    "cross_entropy": "pipeline.losses.class_losses:CrossEntropyLoss",
+    "one_hot_mse": "pipeline.losses.class_losses:OneHotMSELoss",
     "symmetric_cross_entropy": "pipeline.losses.symmetric_ce:SymmetricCrossEntropyLoss",
     "focal": "pipeline.losses.symmetric_ce:FocalLoss",
     "class_balanced": "pipeline.losses.symmetric_ce:ClassBalancedLoss",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.base import widened
 from pipeline.losses.labels import LabelledLoss, Labels, nearest
 

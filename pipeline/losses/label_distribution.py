@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.base import widened
 from pipeline.losses.labels import LabelledLoss, Labels, nearest
 

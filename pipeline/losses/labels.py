@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.base import Loss, refuse_targets
 
 Labels = Sequence[float] | Tensor | int | None

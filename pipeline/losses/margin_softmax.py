@@ -22,8 +22,8 @@ from pytorch_metric_learning.losses import (
 from pytorch_metric_learning.reducers import DoNothingReducer
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.losses.classification import ClassificationLoss, of_target, one_hot
+from pipeline.core.errors import UserError
+from pipeline.losses.class_losses import ClassificationLoss, of_target, one_hot
 
 
 class ScoreMarginLoss(ClassificationLoss):

@@ -11,7 +11,7 @@ from coral_pytorch.dataset import proba_to_label
 from coral_pytorch.losses import coral_loss
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.base import times_weight, widened
 from pipeline.losses.labels import LabelledLoss, Labels, nearest
 

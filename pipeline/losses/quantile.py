@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.base import Loss
 
 MEDIAN = 0.5

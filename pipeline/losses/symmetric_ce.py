@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from pipeline.losses.classification import ClassificationLoss, of_target, one_hot
+from pipeline.core.errors import UserError
+from pipeline.losses.class_losses import ClassificationLoss, of_target, one_hot
 
 SMALLEST = 1e-12
 """Under a power, a base of zero would have no slope for exponents below one."""

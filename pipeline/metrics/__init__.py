@@ -1,10 +1,10 @@
 """Numbers about errors: of one model and over a distribution of seeds.
 
-Everything takes plain arrays and returns numbers; drawing lives in `pipeline.reports`.
+Everything takes plain arrays and returns numbers; drawing lives in `pipeline.report`.
 """
 
 from pipeline.metrics.bias import bias_score, fairness_table
-from pipeline.metrics.errors import (
+from pipeline.metrics.error_metrics import (
     cumulative_score,
     error_per_target,
     mae,

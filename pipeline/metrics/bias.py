@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pipeline.metrics.clusters import drawn_means
 from pipeline.metrics.distributions import CONFIDENCE, RESAMPLES
-from pipeline.metrics.errors import FloatArray, checked
+from pipeline.metrics.error_metrics import FloatArray, checked
 from pipeline.metrics.groups import GroupErrors, coded, group_errors
 
 

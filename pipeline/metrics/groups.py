@@ -15,7 +15,7 @@ from sklearn.metrics import mean_absolute_error
 from sklearn.utils.class_weight import compute_sample_weight
 
 from pipeline.metrics.distributions import mean_interval
-from pipeline.metrics.errors import FloatArray, checked
+from pipeline.metrics.error_metrics import FloatArray, checked
 
 AGES = (20.0, 40.0, 60.0)
 UNKNOWN = "unknown"

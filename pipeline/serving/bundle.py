@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.artifacts import described_as, plain_json, read_arrays_of, read_small
+from pipeline.core.errors import UserError
+from pipeline.core.files import Unusable, open_inside
+from pipeline.core.tables import first_line
 from pipeline.encoders import Encoder
-from pipeline.encoders.base import combine
-from pipeline.errors import UserError
+from pipeline.encoders.encoder import combine
 from pipeline.faces.extract import Face, Settings
-from pipeline.opening import Unusable, open_inside
-from pipeline.readback import described_as, plain_json, read_arrays_of, read_small
-from pipeline.regression.members import Members
-from pipeline.regression.uncertainty import Method
-from pipeline.regression.uncertainty_conformal import PREDICTION, Calibration, bands_of
-from pipeline.regression.uncertainty_files import KEY, load_calibrations
 from pipeline.serving.description import CALIBRATION, FORMAT, MODEL, REFERENCE, Description, Known
-from pipeline.serving.encoding import EncoderSettings, matching_encoders
+from pipeline.serving.rebuilt_encoders import EncoderSettings, matching_encoders
 from pipeline.serving.reference import Reference
-from pipeline.tables import first_line
+from pipeline.training.mlp.members import Members
+from pipeline.uncertainty.conformal import PREDICTION, Calibration, bands_of
+from pipeline.uncertainty.methods import Method
+from pipeline.uncertainty.stored_methods import KEY, load_calibrations
 
 DESCRIPTION = "bundle.json"
 ID_DIGITS = 16

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from pipeline.opening import escaped
+from pipeline.core.files import escaped
 from pipeline.serving.reference import Reference
 
 MARKS = re.compile(r"[\\&<>|`\[\]]|:(?=//)")

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.core.artifacts import Described
 from pipeline.encoders import Combine
-from pipeline.encoders.base import Precision
+from pipeline.encoders.encoder import Precision
 from pipeline.faces.extract import Settings
 from pipeline.faces.quality import Thresholds
 from pipeline.faces.shards import MEASURES
-from pipeline.readback import Described
 
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.faces.extract import Face, Rejection, Settings, as_stored, extract_all, load_models
 from pipeline.faces.images import ImageRejected, read_file
-from pipeline.serving.sources import Source
+from pipeline.serving.inputs import Source
 
 
 @dataclass(frozen=True)

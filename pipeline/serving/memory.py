@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.files import printable
+from pipeline.core.tables import first_line
 from pipeline.faces.extract import Rejection
 from pipeline.faces.images import MAX_BYTES, MAX_PIXELS, ImageRejected, from_image
-from pipeline.opening import printable
-from pipeline.serving.sources import Source, walk
-from pipeline.tables import first_line
+from pipeline.serving.inputs import Source, walk
 
 KINDS = "give paths, bytes, files opened as binary, Pillow images or arrays (H, W, 3) of uint8"
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import losses
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.base import Loss
-from pipeline.regression.members import Members
+from pipeline.training.mlp.members import Members
 
 TOLERANCE = 1e-5
 PROBES = 97  # vectors that both are asked about; not a number that kernels like
@@ -27,7 +27,7 @@ class Regressor(nn.Module):
 
     Examples
     --------
-    >>> from pipeline.regression.mlp import Layout
+    >>> from pipeline.training.mlp.layers import Layout
     >>> layout = Layout((4, 3, 1))
     >>> members = Members(layout, layout.initial([7, 8]), (7, 8))
     >>> [tuple(part.shape) for part in Regressor(members)(torch.ones(5, 4))]

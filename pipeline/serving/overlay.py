@@ -10,13 +10,13 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.core.files import Unusable, open_regular, printable
+from pipeline.core.places import folder_below
+from pipeline.core.tables import atomic_file
 from pipeline.faces.images import ImageRejected, decode, read_file
-from pipeline.opening import Unusable, open_regular, printable
-from pipeline.places import folder_below
-from pipeline.serving.labels import drawn_on
+from pipeline.serving.inputs import Source
+from pipeline.serving.label_drawing import drawn_on
 from pipeline.serving.rows import FACE
-from pipeline.serving.sources import Source
-from pipeline.tables import atomic_file
 
 JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
 MARK = b"drawn by vec2age"

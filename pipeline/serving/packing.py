@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
-from pipeline.places import resolved
-from pipeline.readback import plain_json, read_small
-from pipeline.regression.members import Members
-from pipeline.regression.uncertainty_conformal import Calibration
-from pipeline.regression.uncertainty_files import save_calibrations, write_arrays
+from pipeline.core.artifacts import plain_json, read_small
+from pipeline.core.errors import UserError
+from pipeline.core.places import resolved
+from pipeline.core.tables import atomic_file, new_folder, sha256
 from pipeline.serving.bundle import DESCRIPTION, ID_DIGITS
 from pipeline.serving.description import CALIBRATION, FORMAT, MODEL, REFERENCE
 from pipeline.serving.reference import Reference
-from pipeline.tables import atomic_file, new_folder, sha256
+from pipeline.training.mlp.members import Members
+from pipeline.uncertainty.conformal import Calibration
+from pipeline.uncertainty.stored_methods import save_calibrations, write_arrays
 
 
 def write(

@@ -13,15 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import UserError, writing
+from pipeline.core.errors import UserError, writing
+from pipeline.core.files import printable
+from pipeline.core.places import alone
+from pipeline.core.tables import open_table, read_table, temporary_for, write_batches
 from pipeline.faces.cropping import PASSING
-from pipeline.opening import printable
-from pipeline.places import alone
-from pipeline.serving import outputs
+from pipeline.serving import prediction_files
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.rows import FACE, SCHEMA
 from pipeline.serving.stream import Block
-from pipeline.tables import open_table, read_table, temporary_for, write_batches
 
 # Raise it when the same files and model give other rows than before.
 CODE_VERSION = 2
@@ -89,7 +89,7 @@ class Work:
         """Write the part of a block that was unfinished."""
         schema = SCHEMA.with_metadata({KEY: self.keys.pop(block.number).encode()})
         path = self.path_of(block.number)
-        write_batches([table], path, schema, outputs.PRODUCER, {"model": self.bundle.id})
+        write_batches([table], path, schema, prediction_files.PRODUCER, {"model": self.bundle.id})
 
     def tables(self) -> Iterator[pa.Table]:
         """All parts in order, one in memory at a time."""

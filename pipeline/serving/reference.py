@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.core.seeds import derive_seed
 from pipeline.faces.quality import Quality
-from pipeline.regression.stack import EVALUATION_ROWS
-from pipeline.regression.workers import Workers
-from pipeline.seeds import derive_seed
+from pipeline.training.mlp.stack import EVALUATION_ROWS
+from pipeline.training.mlp.workers import Workers
 
 # Where a measure is bad at one end only: angles and shares have no lower limit, and no face is too sharp.
 LOWER = ("sharpness", "exposure", "face_size")

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.files import escaped
 from pipeline.faces.quality import failures
 from pipeline.faces.shards import MEASURES
-from pipeline.opening import escaped
 from pipeline.serving.bundle import Bundle
+from pipeline.serving.inputs import Source
 from pipeline.serving.looking import Seen
 from pipeline.serving.reference import nearest
-from pipeline.serving.sources import Source
 
 FACE = "face"
 DIGITS = 4

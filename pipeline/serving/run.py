@@ -8,20 +8,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import UserError, writing
-from pipeline.machine import roomy_cores
-from pipeline.opening import printable
-from pipeline.places import Identity, around, is_same, lies_in, resolved
-from pipeline.progress import bar
-from pipeline.serving import outputs
+from pipeline.core.errors import UserError, writing
+from pipeline.core.files import printable
+from pipeline.core.machine import roomy_cores
+from pipeline.core.places import Identity, around, is_same, lies_in, resolved
+from pipeline.core.progress import bar
+from pipeline.core.shield import shielded
+from pipeline.serving import prediction_files
 from pipeline.serving.bundle import Bundle, load
+from pipeline.serving.inputs import count, walk
 from pipeline.serving.memory import in_memory
 from pipeline.serving.overlay import draw_all
 from pipeline.serving.parts import Work, parts_of, remove_parts
 from pipeline.serving.rows import SCHEMA
-from pipeline.serving.sources import count, walk
 from pipeline.serving.stream import BLOCK_FILES, TIMEOUT, blocks, predicted
-from pipeline.shield import shielded
 
 DEFAULT_MODEL = Path("bundle")
 
@@ -112,13 +112,13 @@ def predict_files(
         them or in the model, the output would replace something else, another process writes it, or the
         folder of its parts holds something else.
     """
-    outputs.check_name(output)
+    prediction_files.check_name(output)
     check_apart(paths, bundle.folder, output, overlay)
     if not force:
         check_beside(paths, output, overlay)
     asked, output, overlay = output, resolved(output), None if overlay is None else resolved(overlay)
     names = None if force else [printable(str(path)) for path in paths]
-    outputs.check_replaceable(output, bundle.id, names)
+    prediction_files.check_replaceable(output, bundle.id, names)
     bundle.place_of(level)
     total = count(paths, apart_from([output] if overlay is None else [output, overlay]))
     if not total:
@@ -144,8 +144,8 @@ def predict_files(
                 with writing(asked):
                     work.keep(block, table)
         check_apart(paths, bundle.folder, output, overlay)  # again: hours may have passed
-        outputs.check_replaceable(output, bundle.id, names)
-        outputs.write(output, SCHEMA, work.tables(), bundle.id)
+        prediction_files.check_replaceable(output, bundle.id, names)
+        prediction_files.write(output, SCHEMA, work.tables(), bundle.id)
         counts = work.counts()
         remove_parts(parts)
     return counts

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.core.pool import Lost, ordered_map
 from pipeline.encoders.embedding import BATCH_ROWS
 from pipeline.faces.extract import Face, Rejection
-from pipeline.faces.pool import Lost, ordered_map
 from pipeline.serving.bundle import Bundle
+from pipeline.serving.inputs import Source
 from pipeline.serving.looking import Seen, make_looker
 from pipeline.serving.rows import rows
-from pipeline.serving.sources import Source
 
 Vectors = NDArray[np.float32]
 Encode = Callable[[list[Face]], Vectors]

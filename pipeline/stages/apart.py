@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from pipeline import params as parameters
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.places import lies_in
-from pipeline.stages import files
+from pipeline import config as parameters
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.places import lies_in
+from pipeline.stages import locations
 
-WRITTEN = (*files.TAKEN, Path("dvclive"))
+WRITTEN = (*locations.TAKEN, Path("dvclive"))
 
 
 def load() -> Params:
@@ -28,7 +28,7 @@ def inputs(params: Params) -> dict[str, Path]:
     """The folders or files that are read, by the settings that name them."""
     found = {"data.root": Path(params.data.root)}
     pictures = Path(params.classify.images.root)
-    if not lies_in(files.MANIFEST.parent, pictures):  # `data` where packages bring the pictures
+    if not lies_in(locations.MANIFEST.parent, pictures):  # `data` where packages bring the pictures
         found["classify.images.root"] = pictures
     return found
 

@@ -9,21 +9,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoders.augmented import augmented_blocks, augmented_schema, balance_table, calibration_table
-from pipeline.encoders.augmenting import Face, Kept, Tally, augment_faces
+from pipeline.augmentation.augmented_tables import (
+    augmented_blocks,
+    augmented_schema,
+    balance_table,
+    calibration_table,
+)
+from pipeline.augmentation.augmenting import Face, Kept, Tally, augment_faces
+from pipeline.augmentation.balance import chosen, plan
+from pipeline.augmentation.keeping import PictureShards, check_folder, kept_in
+from pipeline.augmentation.operations import TABLE_1, Attempts, Operation, draw
+from pipeline.config import Params
+from pipeline.core.processes import SPAWN
+from pipeline.core.progress import track
+from pipeline.core.tables import open_table, read_table, write_batches, write_table
 from pipeline.encoders.stored import StoredEncoders
 from pipeline.faces import shards
-from pipeline.faces.augmentation import TABLE_1, Attempts, Operation, draw
-from pipeline.faces.balance import chosen, plan
-from pipeline.faces.keeping import PictureShards, check_folder, kept_in
-from pipeline.params import Params
-from pipeline.processes import SPAWN
-from pipeline.progress import track
-from pipeline.stages import files
-from pipeline.stages.encoding import settled_encoders
-from pipeline.stages.ready import ready_vectors
+from pipeline.stages import locations
+from pipeline.stages.chosen_encoders import settled_encoders
+from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Summary
-from pipeline.tables import open_table, read_table, write_batches, write_table
 
 PRODUCER = "vec2age augment"
 MADE = ("parent_id", "operation", "similarity", "vector")
@@ -37,8 +42,8 @@ def run(params: Params, workers: int) -> Summary:
     wanted = params.augment
     folder = None if wanted.pictures is None else Path(wanted.pictures)
     if folder is not None:
-        check_folder(folder, files.TAKEN)
-    schema = augmented_schema(open_table(files.FACES).schema_arrow)
+        check_folder(folder, locations.TAKEN)
+    schema = augmented_schema(open_table(locations.FACES).schema_arrow)
     training = training_faces([name for name in schema.names if name not in MADE])
     face_ids = training["face_id"].to_pylist()
     brought = ready_vectors() is not None
@@ -55,7 +60,7 @@ def run(params: Params, workers: int) -> Summary:
     with kept_in(folder, settings) as pictures:  # an earlier run's go, also where none are made
         if slots or measured:
             encoders, sentences = settled_encoders(params)
-            vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
+            vectors = StoredEncoders(encoders, locations.STORE, params.encoder.combine)
             with ProcessPoolExecutor(workers, SPAWN) as pool:
                 unfiltered = measure(params, measured, vectors, pool)
                 calibration = calibration_table(
@@ -64,14 +69,14 @@ def run(params: Params, workers: int) -> Summary:
                 kept = fill(params, slots, vectors, pool, tally, keep_images=pictures is not None)
                 shown = with_pictures(track(kept, "augmenting", len(slots)), pictures)
                 blocks = augmented_blocks(shown, training, schema)
-                rows = write_batches(blocks, files.AUGMENTED, schema, PRODUCER, settings)
+                rows = write_batches(blocks, locations.AUGMENTED, schema, PRODUCER, settings)
             vectors.compact()
             summary = {"newly encoded": vectors.encoded, "precision": " ".join(sentences)}
         else:
-            write_batches([], files.AUGMENTED, schema, PRODUCER, settings)
+            write_batches([], locations.AUGMENTED, schema, PRODUCER, settings)
     balance = balance_table(owed.bins, face_ids, owed.slots, tally, params.split.bin_width)
-    write_table(calibration, files.CALIBRATION, PRODUCER, settings)
-    write_table(balance, files.BALANCE, PRODUCER, settings)
+    write_table(calibration, locations.CALIBRATION, PRODUCER, settings)
+    write_table(balance, locations.BALANCE, PRODUCER, settings)
     if not slots:
         summary["why"] = "the data set holds no pictures" if brought else "every age has its faces"
     return {"augmented": rows, **missing(tally, balance), **summary}
@@ -79,7 +84,7 @@ def run(params: Params, workers: int) -> Summary:
 
 def training_faces(columns: list[str]) -> pa.Table:
     """These columns of the faces that may be augmented: those of the training split, and no others."""
-    faces = read_table(files.FACES, columns)
+    faces = read_table(locations.FACES, columns)
     return faces.filter(pc.equal(faces["split"], "train"))
 
 
@@ -163,7 +168,7 @@ def stream(
 ) -> Iterator[Face[tuple[Operation, ...]]]:
     """The faces that owe pictures, with crop and vector, a few dozen at a time."""
     wanted = pa.array(list(slots), pa.string())
-    for batch in shards.iterate(files.CROPS, ["face_id", "crop_id", "image", "landmarks"], batch=64):
+    for batch in shards.iterate(locations.CROPS, ["face_id", "crop_id", "image", "landmarks"], batch=64):
         rows = batch.filter(pc.is_in(batch.column("face_id"), value_set=wanted))
         if rows.num_rows:
             images, points = shards.arrays(rows)

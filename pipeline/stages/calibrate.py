@@ -6,32 +6,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.encoders.augmenting import Tally
+from pipeline.augmentation.augmenting import Tally
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.processes import SPAWN
+from pipeline.core.progress import track
+from pipeline.core.tables import (
+    atomic_file,
+    new_folder,
+    producer_of,
+    read_as,
+    read_table,
+    sha256,
+    write_table,
+)
+from pipeline.encoders.face_table import with_vectors
 from pipeline.encoders.stored import StoredEncoders
-from pipeline.encoders.table import with_vectors
-from pipeline.errors import UserError
 from pipeline.metrics.calibration import faces_needed
-from pipeline.params import Params
-from pipeline.processes import SPAWN
-from pipeline.progress import track
-from pipeline.regression.material import material_of
-from pipeline.regression.members import Members
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.runs import SCORES
-from pipeline.regression.uncertainty import probabilities_for
-from pipeline.regression.uncertainty_conformal import Groups
-from pipeline.regression.uncertainty_files import save_calibrations
-from pipeline.regression.uncertainty_networks import NETWORK, networks_said
-from pipeline.regression.uncertainty_run import VIEWS, calibrated_run, trained_methods
-from pipeline.regression.uncertainty_said import Predicted
-from pipeline.stages import files
+from pipeline.stages import locations
 from pipeline.stages.augment import fill
-from pipeline.stages.encoding import settled_encoders
+from pipeline.stages.chosen_encoders import settled_encoders
 from pipeline.stages.origin import ORIGIN, origin, settings_made_with
-from pipeline.stages.ready import ready_vectors
+from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.recipes import recipe_settings
 from pipeline.stages.running import Summary
-from pipeline.tables import atomic_file, new_folder, producer_of, read_as, read_table, sha256, write_table
+from pipeline.training.mlp.material import material_of
+from pipeline.training.mlp.members import Members
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.mlp.runs import SCORES
+from pipeline.uncertainty.conformal import Groups
+from pipeline.uncertainty.label_distributions import NETWORK, networks_said
+from pipeline.uncertainty.methods import probabilities_for
+from pipeline.uncertainty.of_a_run import VIEWS, calibrated_run, trained_methods
+from pipeline.uncertainty.raw import Predicted
+from pipeline.uncertainty.stored_methods import save_calibrations
 
 PRODUCER = "vec2age calibrate"
 NO_PICTURES = "the data set holds no pictures to train whole networks on"
@@ -41,23 +49,26 @@ def run(params: Params, workers: int) -> Summary:
     """Train what is lacking, ask every method about every face, calibrate; write models and tables."""
     wanted, balance = params.calibrate, params.train.balance
     check_run(params)
-    folder = files.run_folder(wanted.optimizer, wanted.policy)
+    folder = locations.run_folder(wanted.optimizer, wanted.policy)
     settings_made_with(folder / "scores.parquet", "vec2age train")
-    faces = files.read(files.FACES)
+    faces = locations.read(locations.FACES)
     judged, needed = pc.sum(pc.equal(faces["split"], "validation")).as_py(), faces_needed(max(wanted.levels))
     if judged < needed:
         why = (
             f"{judged} validation faces are too few to calibrate intervals of {100 * max(wanted.levels):g}%: "
             f"it takes {needed}; enlarge the validation split or lower calibrate.levels"
         )
-        with new_folder(files.CALIBRATED) as fresh, atomic_file(fresh / files.UNCALIBRATED.name) as file:
+        with (
+            new_folder(locations.CALIBRATED) as fresh,
+            atomic_file(fresh / locations.UNCALIBRATED.name) as file,
+        ):
             file.write(f"{why}\n".encode())
         return {"methods": 0, "why": why}
     settings = recipe_settings(params.train, wanted.optimizer, wanted.policy)
     methods, left_out = trained_methods(
         Members.load(folder / "members.safetensors"),
         read_as(folder / "scores.parquet", SCORES),
-        material_of(faces, files.read(files.AUGMENTED), balance.column, balance.edges),
+        material_of(faces, locations.read(locations.AUGMENTED), balance.column, balance.edges),
         Recipe(**settings),
         seed=params.seed,
         levels=wanted.levels,
@@ -85,7 +96,7 @@ def run(params: Params, workers: int) -> Summary:
         "members": sha256(folder / "members.safetensors"),
         ORIGIN: origin(),
     }
-    with new_folder(files.CALIBRATED) as fresh:
+    with new_folder(locations.CALIBRATED) as fresh:
         for name, method in found.methods.items():
             method.members.save(fresh / f"{name}.safetensors")
         save_calibrations(found.calibrations, fresh / "calibration.safetensors")
@@ -116,7 +127,7 @@ def asked_networks(params: Params, faces: pa.Table) -> tuple[dict[str, Predicted
     wanted = params.calibrate
     if wanted.network is None:
         return {}, {NETWORK: "calibrate.network is null"}
-    path = files.NETWORKS / wanted.network / "predictions.parquet"
+    path = locations.NETWORKS / wanted.network / "predictions.parquet"
     predictions = read_table(path)
     if not predictions.num_rows:
         lost = read_table(path.with_name("scores.parquet"), ["diverged"])["diverged"].to_pylist()
@@ -136,7 +147,7 @@ def augmented_views(params: Params, faces: pa.Table, workers: int) -> tuple[pa.T
         return None, "the data set holds no pictures to augment"
     judged = faces.filter(pc.not_equal(faces["split"], "train"))["face_id"].to_pylist()
     encoders, _ = settled_encoders(params)
-    vectors = StoredEncoders(encoders, files.STORE, params.encoder.combine)
+    vectors = StoredEncoders(encoders, locations.STORE, params.encoder.combine)
     tally = Tally()
     with ProcessPoolExecutor(workers, SPAWN) as pool:
         kept = fill(params, dict.fromkeys(judged, params.calibrate.views), vectors, pool, tally)

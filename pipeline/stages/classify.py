@@ -4,16 +4,16 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.cnn.classification import ClassificationRecipe
-from pipeline.cnn.classification_runs import LabelledPictures, classifier_seeds, train_classifiers
+from pipeline.config import Params
+from pipeline.config.network_sections import Classify
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import new_folder, write_table
 from pipeline.datasets.image_sets import divide, read_images
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.params.networks import Classify
-from pipeline.rejects import Rejects
-from pipeline.stages import files
+from pipeline.stages import locations
 from pipeline.stages.running import Summary
-from pipeline.tables import new_folder, write_table
+from pipeline.training.networks.classifier_module import ClassificationRecipe
+from pipeline.training.networks.classifier_runs import LabelledPictures, classifier_seeds, train_classifiers
 
 
 def run(params: Params, workers: int, loss: str) -> Summary:
@@ -30,11 +30,11 @@ def run(params: Params, workers: int, loss: str) -> Summary:
     if loss not in wanted.losses:
         asked = f"are {', '.join(wanted.losses)}" if wanted.losses else "are empty"
         raise UserError(f"params.yaml does not ask for loss {loss!r}: its classify.losses {asked}")
-    folder = files.classifier_folder(loss)
+    folder = locations.classifier_folder(loss)
     read = labelled_pictures(params)
     settings = recipe_settings(wanted, loss)
     recipe = ClassificationRecipe(**settings)
-    checkpoints = files.classifier_checkpoints(loss)
+    checkpoints = locations.classifier_checkpoints(loss)
     runs = train_classifiers(
         read.data,
         recipe,

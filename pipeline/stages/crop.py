@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from pipeline import datasets
+from pipeline.config import Params
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import write_table
 from pipeline.faces.cropping import crop_faces
-from pipeline.params import Params
-from pipeline.rejects import Rejects
-from pipeline.stages import files
-from pipeline.stages.ready import ready_vectors
+from pipeline.stages import locations
+from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Summary
-from pipeline.tables import write_table
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -18,12 +18,12 @@ def run(params: Params, workers: int) -> Summary:
     root = Path(params.data.root)
     datasets.prepare(params.data.name, root, workers=workers, **params.data.settings)
     counts = crop_faces(
-        files.read(files.MANIFEST) if ready_vectors() is None else None,
+        locations.read(locations.MANIFEST) if ready_vectors() is None else None,
         root,
-        files.CROPS,
+        locations.CROPS,
         rejects=rejects,
         workers=workers,
         **params.crop.model_dump(),
     )
-    write_table(rejects.table(), files.CROP_REJECTS, "vec2age crop", {"crop": params.crop.model_dump()})
+    write_table(rejects.table(), locations.CROP_REJECTS, "vec2age crop", {"crop": params.crop.model_dump()})
     return {**counts, **rejects.summary()}

@@ -7,19 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.datasets.leaks import leaks
-from pipeline.encoders.base import widths
-from pipeline.encoders.embedding import embed
-from pipeline.encoders.segments import read_vectors
-from pipeline.encoders.table import stored_blocks
-from pipeline.encoders.trained import read_trained
-from pipeline.faces import shards
-from pipeline.params import Params
-from pipeline.stages import files
-from pipeline.stages.encoding import settled_encoders
-from pipeline.stages.ready import ready_vectors
-from pipeline.stages.running import Summary
-from pipeline.tables import (
+from pipeline.backbones.trained import read_trained
+from pipeline.config import Params
+from pipeline.core.tables import (
     SUBJECT,
     only,
     producer_of,
@@ -29,14 +19,24 @@ from pipeline.tables import (
     write_batches,
     write_table,
 )
+from pipeline.datasets.leaks import leaks
+from pipeline.encoders.embedding import embed
+from pipeline.encoders.encoder import widths
+from pipeline.encoders.face_table import stored_blocks
+from pipeline.encoders.segments import read_vectors
+from pipeline.faces import shards
+from pipeline.stages import locations
+from pipeline.stages.chosen_encoders import settled_encoders
+from pipeline.stages.precomputed import ready_vectors
+from pipeline.stages.running import Summary
 
 PRODUCER = "vec2age embed"
 
 
 def run(params: Params, workers: int) -> Summary:
     """Encode what the store lacks, write embeddings/faces.parquet, look for leaks across splits."""
-    splits = files.read(files.SPLITS)
-    faces = only(files.read(files.MANIFEST), splits["face_id"]).drop_columns(["path", "dataset"])
+    splits = locations.read(locations.SPLITS)
+    faces = only(locations.read(locations.MANIFEST), splits["face_id"]).drop_columns(["path", "dataset"])
     if faces[SUBJECT].null_count == faces.num_rows:  # nobody is known
         faces = faces.drop_columns([SUBJECT])
     faces = faces.append_column("split", rows_of(splits, faces["face_id"])["split"])
@@ -50,16 +50,16 @@ def run(params: Params, workers: int) -> Summary:
         blocks = iter([faces.append_column(ready.schema.field("vector"), vectors["vector"])])
     first = next(blocks)
     # for whoever packs a model of these vectors: by then other stages may have run again
-    settings["sha256"] = {path.as_posix(): sha256(path) for path in (files.MANIFEST, files.SPLITS)}
-    rows = write_batches(chain(first, blocks), files.FACES, first.schema, PRODUCER, settings)
+    settings["sha256"] = {path.as_posix(): sha256(path) for path in (locations.MANIFEST, locations.SPLITS)}
+    rows = write_batches(chain(first, blocks), locations.FACES, first.schema, PRODUCER, settings)
     found = leaks(
-        read_vectors(files.FACES),
+        read_vectors(locations.FACES),
         faces["face_id"],
         faces["split"],
         threshold=params.embed.leak_threshold,
         widths=parts,
     )
-    write_table(found, files.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
+    write_table(found, locations.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
     return {"faces": rows, **summary, "near-duplicates across splits": found.num_rows}
 
 
@@ -86,9 +86,9 @@ def encode(
 ) -> tuple[Summary, dict[str, Any], Iterator[pa.Table], list[int]]:
     """Fill the store for these faces; give what to print, what to record, the blocks to write, and widths."""
     encoders, sentences = settled_encoders(params)
-    crops = shards.paths(files.CROPS)
-    counts = embed(crops, encoders, files.STORE, workers=workers)
-    crop_ids = rows_of(read_folder(files.CROPS, ["face_id", "crop_id"]), faces["face_id"])["crop_id"]
+    crops = shards.paths(locations.CROPS)
+    counts = embed(crops, encoders, locations.STORE, workers=workers)
+    crop_ids = rows_of(read_folder(locations.CROPS, ["face_id", "crop_id"]), faces["face_id"])["crop_id"]
     summary: Summary = {
         "newly encoded": sum(count.encoded for count in counts.values()),
         "found in the store": sum(count.found for count in counts.values()),
@@ -99,5 +99,5 @@ def encode(
         "combine": params.encoder.combine,
         "crop": producer_of(crops[0])["settings"],
     }
-    blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, files.STORE, params.encoder.combine)
+    blocks = stored_blocks(faces, crop_ids.to_pylist(), encoders, locations.STORE, params.encoder.combine)
     return summary, settings, blocks, widths(encoders, params.encoder.combine)

@@ -1,13 +1,13 @@
 """Stage find_lr: every model of one optimiser gets its seed and, under each policy, its learning rate."""
 
-from pipeline.params import Params
-from pipeline.regression.material import material_of
-from pipeline.regression.rates import initial_rates, member_seeds
-from pipeline.regression.recipe import Recipe
-from pipeline.stages import files
+from pipeline.config import Params
+from pipeline.core.tables import write_table
+from pipeline.stages import locations
 from pipeline.stages.recipes import fixed_rate, recipe_settings
 from pipeline.stages.running import Summary
-from pipeline.tables import write_table
+from pipeline.training.mlp.material import material_of
+from pipeline.training.mlp.rates import initial_rates, member_seeds
+from pipeline.training.mlp.recipe import Recipe
 
 
 def run(params: Params, workers: int, optimizer: str) -> Summary:
@@ -16,7 +16,10 @@ def run(params: Params, workers: int, optimizer: str) -> Summary:
     settings = recipe_settings(wanted, optimizer, "found")
     rates = initial_rates(
         material_of(
-            files.read(files.FACES), files.read(files.AUGMENTED), wanted.balance.column, wanted.balance.edges
+            locations.read(locations.FACES),
+            locations.read(locations.AUGMENTED),
+            wanted.balance.column,
+            wanted.balance.edges,
         ),
         Recipe(**settings),
         seeds=member_seeds(params.seed, wanted.seeds),
@@ -28,5 +31,5 @@ def run(params: Params, workers: int, optimizer: str) -> Summary:
     tested = {"find_lr": params.find_lr.model_dump(), "balance": wanted.balance.model_dump()}
     for policy, table, more in (("fixed", rates.fixed, {}), ("found", rates.found, tested)):
         recorded = {"policy": policy, **settings, **more}
-        write_table(table, files.rates(optimizer, policy), "vec2age find_lr", recorded)
+        write_table(table, locations.rates(optimizer, policy), "vec2age find_lr", recorded)
     return rates.counts()

@@ -6,30 +6,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cnn.material import Goal, labelled
-from pipeline.cnn.pixels import decoded
-from pipeline.cnn.plan import Plan
-from pipeline.cnn.recipe import HeadRecipe, Machine, Recipe
-from pipeline.cnn.run_tables import empty_tables
-from pipeline.cnn.runs import finetune
-from pipeline.cnn.variants import varied
-from pipeline.encoders.looks import Look
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.params.networks import Finetune
-from pipeline.rejects import Rejects
-from pipeline.seeds import derive_seed
-from pipeline.stages import files
-from pipeline.stages.ready import ready_vectors
+from pipeline.backbones.input_transforms import Look
+from pipeline.config import Params
+from pipeline.config.network_sections import Finetune
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.seeds import derive_seed
+from pipeline.core.tables import new_folder, sha256, write_table
+from pipeline.stages import locations
+from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import new_folder, sha256, write_table
+from pipeline.training.networks.material import Goal, labelled
+from pipeline.training.networks.pixels import decoded
+from pipeline.training.networks.plan import Plan
+from pipeline.training.networks.recipe import HeadRecipe, Machine, Recipe
+from pipeline.training.networks.run_tables import empty_tables
+from pipeline.training.networks.runs import finetune
+from pipeline.training.networks.variants import varied
 
 PRODUCER = "vec2age finetune"
 
 
 def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
     """Train, predict; write weights, scores, histories, predictions and what was left out."""
-    folder = files.network_folder(loss, backbone)
+    folder = locations.network_folder(loss, backbone)
     plan, wanted = plan_of(params, loss, backbone)
     settings = recorded(plan, wanted, loss)
     rejects = Rejects()
@@ -37,16 +37,16 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
         with new_folder(folder) as fresh:
             write(fresh, empty_tables() | {"rejects": rejects.table()}, settings)
         return {"networks": 0, "why": "the data set holds vectors, no pictures"}
-    faces = labelled(files.read(files.MANIFEST), files.read(files.SPLITS), plan.goal, rejects)
+    faces = labelled(locations.read(locations.MANIFEST), locations.read(locations.SPLITS), plan.goal, rejects)
     pixels = decoded(
-        files.CROPS,
+        locations.CROPS,
         faces.face_ids,
         plan.look.whole,
         margin=params.crop.margin,
-        cache=files.PIXELS,
+        cache=locations.PIXELS,
         workers=workers,
     )
-    checkpoints = files.checkpoint_folder(loss, backbone)
+    checkpoints = locations.checkpoint_folder(loss, backbone)
     with new_folder(folder) as fresh:
         outcome = finetune(
             plan,

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import datasets
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import write_table
 from pipeline.datasets.manifest import within
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.rejects import Rejects
-from pipeline.stages import files
+from pipeline.stages import locations
 from pipeline.stages.outputs import kept_if_refused, unlike_dvc_lock
 from pipeline.stages.running import Summary
-from pipeline.tables import write_table
 
 PRODUCER = "vec2age ingest"
 UNWATCHED = "dvc.lock has another manifest: if tables or pictures changed, go on with dvc repro -f ingest"
@@ -33,7 +33,7 @@ def run(params: Params, workers: int) -> Summary:
     """
     rejects = Rejects()
     settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
-    with kept_if_refused(files.MANIFEST), told_in_full(rejects, settings):
+    with kept_if_refused(locations.MANIFEST), told_in_full(rejects, settings):
         table = datasets.read(
             params.data.name,
             Path(params.data.root),
@@ -48,17 +48,17 @@ def run(params: Params, workers: int) -> Summary:
                 f"{params.data.root} holds no usable face ({counts or 'it is empty'}): "
                 "mend the files or the settings data and ingest"
             )
-    write_table(rejects.table(), files.INGEST_REJECTS, PRODUCER, settings)
+    write_table(rejects.table(), locations.INGEST_REJECTS, PRODUCER, settings)
     if "vector" in table.column_names:
         vectors: pa.Table = table.select(["face_id", "vector"])
         table = table.drop_columns(["vector"])
     else:
         vectors = NO_VECTORS
-    write_table(vectors, files.READY_VECTORS, PRODUCER, settings)
-    write_table(table, files.MANIFEST, PRODUCER, settings)
+    write_table(vectors, locations.READY_VECTORS, PRODUCER, settings)
+    write_table(table, locations.MANIFEST, PRODUCER, settings)
     lowest, highest = pc.min_max(table["target"]).as_py().values()
     span = f"{lowest:.15g} to {highest:.15g}"
-    note = {"note": UNWATCHED} if unlike_dvc_lock(files.MANIFEST, "ingest") else {}
+    note = {"note": UNWATCHED} if unlike_dvc_lock(locations.MANIFEST, "ingest") else {}
     return {
         "data set": params.data.name,
         "faces": table.num_rows,
@@ -79,5 +79,5 @@ def told_in_full(rejects: Rejects, settings: dict[str, Any]) -> Iterator[None]:
     except UserError as error:
         if not rejects.rows:
             raise
-        write_table(rejects.table(), files.REFUSED, PRODUCER, settings)
-        raise UserError(f"{error}; {files.REFUSED} says why of each") from None
+        write_table(rejects.table(), locations.REFUSED, PRODUCER, settings)
+        raise UserError(f"{error}; {locations.REFUSED} says why of each") from None

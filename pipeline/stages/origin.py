@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
-from pipeline.stages import files
-from pipeline.tables import producer_of, sha256
+from pipeline.core.errors import UserError
+from pipeline.core.tables import producer_of, sha256
+from pipeline.stages import locations
 
 ORIGIN = "vectors"
 """The key of an origin among a table's settings."""
@@ -25,8 +25,8 @@ def origin() -> dict[str, Any]:
         `sha256` of their tables and of the tables that `embed` read; `encoders` (fingerprints), `combine` and
         `crop` (the settings that faces were cut with), the last two None for ready-made vectors.
     """
-    made = producer_of(files.FACES)["settings"]
-    own = {path.as_posix(): sha256(path) for path in (files.FACES, files.AUGMENTED)}
+    made = producer_of(locations.FACES)["settings"]
+    own = {path.as_posix(): sha256(path) for path in (locations.FACES, locations.AUGMENTED)}
     return {
         "sha256": made.get("sha256", {}) | own,
         "encoders": [one for one in str(made.get("encoders", "")).split(", ") if "/" in one],

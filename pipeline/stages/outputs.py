@@ -11,9 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import UserError
-from pipeline.stages import files
-from pipeline.tables import atomic_file
+from pipeline.core.errors import UserError
+from pipeline.core.tables import atomic_file
+from pipeline.stages import locations
 
 
 @contextlib.contextmanager
@@ -30,9 +30,9 @@ def kept_if_refused(*paths: Path) -> Iterator[None]:
 
 def uncalibrated() -> str | None:
     """Why the stage calibrate calibrated nothing; None where it did, or has not run."""
-    if not files.UNCALIBRATED.is_file():
+    if not locations.UNCALIBRATED.is_file():
         return None
-    return files.UNCALIBRATED.read_text(encoding="utf-8").strip()
+    return locations.UNCALIBRATED.read_text(encoding="utf-8").strip()
 
 
 def write_json(tree: dict[str, Any], path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.params.training import Adaptive, RecipeParams, Sgd, Train
+from pipeline.config.training_sections import Adaptive, RecipeParams, Sgd, Train
 
 
 def fixed_rate(wanted: Train, optimizer: str) -> float:

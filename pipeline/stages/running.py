@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
-from pipeline.credentials import masked_tree
-from pipeline.machine import available_cores
-from pipeline.opening import escaped
-from pipeline.places import alone
-from pipeline.showing import say
-from pipeline.stages import apart, files
-from pipeline.tables import atomic_file
+from pipeline.core.credentials import masked_tree
+from pipeline.core.files import escaped
+from pipeline.core.machine import available_cores
+from pipeline.core.places import alone
+from pipeline.core.shown import say
+from pipeline.core.tables import atomic_file
+from pipeline.stages import apart, locations
 
 Summary = dict[str, str | int | float]
 SHARED = ("study",)
@@ -63,7 +63,7 @@ def by_itself(name: str, label: str) -> AbstractContextManager[None]:
     """What refuses a second run of a stage while one is at work in this folder, but for a study's."""
     if name in SHARED:
         return nullcontext()
-    lock = files.LOGS / f".{re.sub(r'[^A-Za-z0-9_.-]', '_', label)}.lock"
+    lock = locations.LOGS / f".{re.sub(r'[^A-Za-z0-9_.-]', '_', label)}.lock"
     return alone(lock, f"another vec2age {name} is at work in this folder: wait until it has ended")
 
 
@@ -78,7 +78,7 @@ def write_log(label: str, seconds: float, workers: int, summary: Summary) -> Non
         "summary": masked_tree(summary),
         **(summary.details if isinstance(summary, Detailed) else {}),
     }
-    with atomic_file(files.LOGS / f"{label}.json") as file:
+    with atomic_file(locations.LOGS / f"{label}.json") as file:
         file.write(json.dumps(entry, indent=2).encode() + b"\n")
 
 

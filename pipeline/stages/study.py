@@ -2,39 +2,39 @@
 
 from dataclasses import replace
 
-from pipeline.params import Params
-from pipeline.regression import study_tables as tables
-from pipeline.regression.material import material_of
-from pipeline.regression.rates import member_seeds
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.space import Candidate, Space
-from pipeline.regression.storage import open_storage
-from pipeline.regression.study import Plan, run_study
-from pipeline.seeds import derive_seed
-from pipeline.stages import files
+from pipeline.config import Params
+from pipeline.core.seeds import derive_seed
+from pipeline.core.tables import atomic_file, write_table
+from pipeline.stages import locations
 from pipeline.stages.recipes import fixed_rate, recipe_settings
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import atomic_file, write_table
+from pipeline.training.mlp.material import material_of
+from pipeline.training.mlp.rates import member_seeds
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.search import trial_tables
+from pipeline.training.search.search import Plan, run_study
+from pipeline.training.search.space import Candidate, Space
+from pipeline.training.search.storage import open_storage
 
 PRODUCER = "vec2age study"
 
 
 def run(params: Params, workers: int, storage: str | None = None) -> Summary:
     """Finish the study, then train its best settings from the seeds of the other models."""
-    faces = files.read(files.FACES)
+    faces = locations.read(locations.FACES)
     balance = params.train.balance
-    material = material_of(faces, files.read(files.AUGMENTED), balance.column, balance.edges)
+    material = material_of(faces, locations.read(locations.AUGMENTED), balance.column, balance.edges)
     plan = plan_of(params)
-    outcome = run_study(material, plan, open_storage(storage or files.STUDY_STORAGE), workers=workers)
-    best = tables.best_trial(outcome)
+    outcome = run_study(material, plan, open_storage(storage or locations.STUDY_STORAGE), workers=workers)
+    best = trial_tables.best_trial(outcome)
     candidate = plan.space.candidate(best.params)
     seeds = member_seeds(params.seed, params.train.seeds)
-    scores = tables.retrain(material, faces, candidate, seeds, params.train.recipe.epochs, workers)
+    scores = trial_tables.retrain(material, faces, candidate, seeds, params.train.recipe.epochs, workers)
     written = {
-        files.STUDY_TRIALS: tables.trial_table(outcome, plan.space),
-        files.STUDY_REACHED: tables.reached_table(outcome),
-        files.STUDY_IMPORTANCE: tables.importance_table(outcome, params.seed),
-        files.STUDY_COMPARISON: tables.comparison_table(scores),
+        locations.STUDY_TRIALS: trial_tables.trial_table(outcome, plan.space),
+        locations.STUDY_REACHED: trial_tables.reached_table(outcome),
+        locations.STUDY_IMPORTANCE: trial_tables.importance_table(outcome, params.seed),
+        locations.STUDY_COMPARISON: trial_tables.comparison_table(scores),
     }
     recorded = {
         "study": params.study.model_dump(exclude={"group"}),
@@ -43,9 +43,9 @@ def run(params: Params, workers: int, storage: str | None = None) -> Summary:
     }
     for path, table in written.items():
         write_table(table, path, PRODUCER, recorded)
-    with atomic_file(files.STUDY_BEST) as file:
-        file.write(tables.profile(best, plan.space).encode())
-    return Detailed(tables.counts(outcome, best))
+    with atomic_file(locations.STUDY_BEST) as file:
+        file.write(trial_tables.profile(best, plan.space).encode())
+    return Detailed(trial_tables.counts(outcome, best))
 
 
 def plan_of(params: Params) -> Plan:

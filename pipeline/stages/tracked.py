@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tracking
-from pipeline.credentials import masked_tree
-from pipeline.params import Params
-from pipeline.profiles import flatten
-from pipeline.readback import read_tree
-from pipeline.regression.runs import HISTORY, SCORES
-from pipeline.reports.curves import LIVING
-from pipeline.reports.provenance import revision
-from pipeline.showing import complain
-from pipeline.stages import files
-from pipeline.tables import read_as, read_table, sha256
-from pipeline.tracking.base import Scalar, Trackers
+from pipeline.config import Params
+from pipeline.config.profiles import flatten
+from pipeline.core.artifacts import read_tree
+from pipeline.core.credentials import masked_tree
+from pipeline.core.shown import complain
+from pipeline.core.tables import read_as, read_table, sha256
+from pipeline.evaluation.curves import LIVING
+from pipeline.report.provenance import revision
+from pipeline.stages import locations
 from pipeline.tracking.records import by_epoch, by_row, numbers, overall
+from pipeline.tracking.tracker import Scalar, Trackers
+from pipeline.training.mlp.runs import HISTORY, SCORES
 
 FIGURES = ("contenders", "distribution_*", "improvement", "error_per_target_*", "group_errors")
 
@@ -71,7 +71,11 @@ def inputs(params: Params) -> dict[str, Scalar]:
         key: value if value is None or isinstance(value, bool | int | float | str) else str(value)
         for key, value in flatten(params.model_dump()).items()
     }
-    hashes = {f"sha256.{path.stem}": sha256(path) for path in (files.FACES, files.AUGMENTED) if path.exists()}
+    hashes = {
+        f"sha256.{path.stem}": sha256(path)
+        for path in (locations.FACES, locations.AUGMENTED)
+        if path.exists()
+    }
     told: dict[str, Scalar] = masked_tree({**settings, **revision(), **hashes})
     return told
 
@@ -90,7 +94,7 @@ def tell(trackers: Trackers, record: Record, seconds: float) -> None:
 
 def of_train(summary: Any, optimizer: str, policy: str) -> Record:
     """All members of a run: as points of series and as one table, however many they are."""
-    folder = files.run_folder(optimizer, policy)
+    folder = locations.run_folder(optimizer, policy)
     scores = read_as(folder / "scores.parquet", SCORES)
     seconds = summary.details["member_seconds"]
     columns = ("seed", "lr", "epochs", "best_epoch", "mae", "val_mae", "test_mae")
@@ -106,8 +110,8 @@ def of_train(summary: Any, optimizer: str, policy: str) -> Record:
 
 def of_study(summary: Any, storage: str | None = None) -> Record:
     """All trials of a study, its best one, and the models that were trained with it."""
-    trials = files.read(files.STUDY_TRIALS)
-    comparison = read_table(files.STUDY_COMPARISON)
+    trials = locations.read(locations.STUDY_TRIALS)
+    comparison = read_table(locations.STUDY_COMPARISON)
     ours = comparison.filter([policy == "study" for policy in comparison["policy"].to_pylist()])
     columns = [name for name in trials.column_names if name not in ("trial", "end", "members")]
     best = {"best/validation MAE": float(summary["its validation MAE"]), "trials": trials.num_rows}
@@ -117,19 +121,19 @@ def of_study(summary: Any, storage: str | None = None) -> Record:
             by_row(trials, "trial", columns, "trials"),
             by_row(ours, "member", ("seed", "val_mae", "test_mae"), "members"),
         ),
-        (files.STUDY_TRIALS, files.STUDY_COMPARISON, files.STUDY_BEST),
+        (locations.STUDY_TRIALS, locations.STUDY_COMPARISON, locations.STUDY_BEST),
     )
 
 
 def of_evaluate(summary: Any) -> Record:
     """All numbers of metrics.json."""
-    tree = read_tree(files.METRICS)
-    return Record(numbers(tree), (), (files.METRICS,))
+    tree = read_tree(locations.METRICS)
+    return Record(numbers(tree), (), (locations.METRICS,))
 
 
 def of_report(summary: Any) -> Record:
     """The main figures, where these results have them."""
-    drawn = (path for pattern in FIGURES for path in sorted(files.FIGURES.glob(f"{pattern}.png")))
+    drawn = (path for pattern in FIGURES for path in sorted(locations.FIGURES.glob(f"{pattern}.png")))
     counts = {name: float(summary[name]) for name in ("figures", "sections")}
     return Record(counts, (), (), tuple(drawn))
 

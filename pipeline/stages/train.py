@@ -5,32 +5,32 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.regression.material import material_of
-from pipeline.regression.rates import FOUND, RATES, member_seeds
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.runs import train_run
-from pipeline.stages import files
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.tables import new_folder, producer_of, read_as, sha256, write_table
+from pipeline.stages import locations
 from pipeline.stages.origin import ORIGIN, check_unchanged, origin
 from pipeline.stages.recipes import fixed_rate, recipe_settings, under_keys
 from pipeline.stages.running import Detailed, Summary
-from pipeline.tables import new_folder, producer_of, read_as, sha256, write_table
+from pipeline.training.mlp.material import material_of
+from pipeline.training.mlp.rates import FOUND, RATES, member_seeds
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.mlp.runs import train_run
 
 
 def run(params: Params, workers: int, optimizer: str, policy: str) -> Summary:
     """Train all members at once; write their weights, scores, histories and predictions."""
     settings = recipe_settings(params.train, optimizer, policy)
     balance = params.train.balance
-    faces = files.read(files.FACES)
+    faces = locations.read(locations.FACES)
     trained = train_run(
-        material_of(faces, files.read(files.AUGMENTED), balance.column, balance.edges),
+        material_of(faces, locations.read(locations.AUGMENTED), balance.column, balance.edges),
         faces,
         Recipe(**settings),
         given_rates(params, optimizer, policy),
         workers=workers,
     )
-    folder = files.run_folder(optimizer, policy)
+    folder = locations.run_folder(optimizer, policy)
     recorded = {"policy": policy, "balance": balance.model_dump(), **settings, ORIGIN: origin()}
     with new_folder(folder) as fresh:
         trained.members.save(fresh / "members.safetensors")
@@ -51,7 +51,7 @@ def given_rates(params: Params, optimizer: str, policy: str) -> pa.Table:
     UserError
         A setting that they follow from has changed since.
     """
-    path, again = files.rates(optimizer, policy), f"vec2age find_lr --optimizer {optimizer}"
+    path, again = locations.rates(optimizer, policy), f"vec2age find_lr --optimizer {optimizer}"
     rates = read_as(path, RATES)
     for row, (seed, rate) in enumerate(zip(rates["seed"].to_pylist(), rates["lr"].to_pylist(), strict=True)):
         if seed is None or rate is None or not (0 < rate < math.inf):

@@ -5,29 +5,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.config import Params
+from pipeline.core.tables import SUBJECT, open_table, producer_of, read_table
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.stated_uncertainty import Uncertainty, measure
 from pipeline.metrics.groups import named
-from pipeline.params import Params
-from pipeline.regression.uncertainty_conformal import Groups, bands_of
-from pipeline.regression.uncertainty_judged import read_judged
-from pipeline.reports.settings import Settings
-from pipeline.reports.uncertainty import Uncertainty, measure
-from pipeline.stages import files
-from pipeline.tables import SUBJECT, open_table, producer_of, read_table
+from pipeline.stages import locations
+from pipeline.uncertainty.conformal import Groups, bands_of
+from pipeline.uncertainty.judged import read_judged
 
 NOT_GROUPS = ("face_id", "target", "split", SUBJECT)
 
 
 def measured_uncertainty(params: Params, settings: Settings) -> Uncertainty | None:
     """All numbers on stated uncertainty; None where the stage calibrate has not run."""
-    if not (files.CALIBRATED / "calibration.safetensors").is_file():
+    if not (locations.CALIBRATED / "calibration.safetensors").is_file():
         return None
     wanted = params.calibrate
     # as they were calibrated: a group that is unknown there would silently share the calibration of all
-    made = producer_of(files.CALIBRATED / "calibration.parquet")["settings"]
-    schema = open_table(files.FACES).schema_arrow
-    faces = read_table(files.FACES, [field.name for field in schema if not pa.types.is_nested(field.type)])
+    made = producer_of(locations.CALIBRATED / "calibration.parquet")["settings"]
+    schema = open_table(locations.FACES).schema_arrow
+    faces = read_table(
+        locations.FACES, [field.name for field in schema if not pa.types.is_nested(field.type)]
+    )
     judged = read_judged(
-        files.CALIBRATED, faces, Groups(made["groups"], tuple(made["bands"])), settings.threshold
+        locations.CALIBRATED, faces, Groups(made["groups"], tuple(made["bands"])), settings.threshold
     )
     test = faces.filter(pc.equal(faces["split"], "test"))
     return measure(

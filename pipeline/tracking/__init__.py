@@ -7,8 +7,8 @@ asked for.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.registry import Registry
-from pipeline.tracking.base import Scalar, Tracker, Trackers
+from pipeline.core.registry import Registry
+from pipeline.tracking.tracker import Scalar, Tracker, Trackers
 
 __all__ = ["REGISTRY", "Scalar", "Tracker", "Trackers", "build"]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from dvclive.live import Live
 from dvclive.serialize import dump_yaml
 
-from pipeline.errors import UserError
-from pipeline.tables import atomic_file
-from pipeline.tracking.base import Scalar, Tracker
+from pipeline.core.errors import UserError
+from pipeline.core.tables import atomic_file
+from pipeline.tracking.tracker import Scalar, Tracker
 
 FOLDER = "dvclive"
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.tracking.base import Scalar, Tracker
+from pipeline.tracking.tracker import Scalar, Tracker
 
 # Its own seven retries, each after twice the pause, hold a training for minutes where no server answers.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import neptune
 from neptune.utils import stringify_unsupported
 
-from pipeline.errors import UserError
-from pipeline.tracking.base import Scalar, Tracker
+from pipeline.core.errors import UserError
+from pipeline.tracking.tracker import Scalar, Tracker
 
 
 class Neptune(Tracker):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from pipeline.errors import WORKER_LOST
+from pipeline.core.errors import WORKER_LOST
 
 COMMANDS = (
     "ingest",

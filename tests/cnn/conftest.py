@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pipeline.core.tables import write_table
 from pipeline.faces import shards
-from pipeline.tables import write_table
 
 COUNT, SIDE, MARGIN = 40, 48, 0.25
 

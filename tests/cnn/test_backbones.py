@@ -11,12 +11,12 @@ from facenet_pytorch import InceptionResnetV1
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.cnn.backbones import build, translated
-from pipeline.encoders.dlib_resnet import DlibResNet, load_dlib_weights
+from pipeline.backbones.starts import build, translated
+from pipeline.backbones.trunks import build_trunk
+from pipeline.backbones.weights import dlib_network_file
+from pipeline.core.errors import UserError
+from pipeline.dlib.resnet import DlibResNet, load_dlib_weights
 from pipeline.encoders.efficientnet_lite0 import efficientnet_lite0
-from pipeline.encoders.trunks import build_trunk
-from pipeline.encoders.weights import dlib_network_file
-from pipeline.errors import UserError
 
 SMALL = "test_resnet"
 

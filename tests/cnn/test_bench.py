@@ -12,7 +12,7 @@ import torch
 
 from bench.accuracy import cnn_dlib, cnn_table
 from bench.accuracy.networks import Project, Results
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 FACES = 40
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cnn import training
-from pipeline.cnn.arrays import Batches, Distortion, as_tensor, class_weights
-from pipeline.cnn.classification import ClassificationRecipe, Module
-from pipeline.cnn.classification_fit import Loaders, fit_classifier, quiet_trainer
-from pipeline.cnn.classification_runs import judge
-from pipeline.cnn.classifier import Classifier, Design
-from pipeline.cnn.emosynthnet import EmoSynthNet
-from pipeline.cnn.loading import EpochOrder
-from pipeline.cnn.training import DONE
-from pipeline.errors import UserError
-from pipeline.seeds import derive_seed
+from pipeline.backbones.emosynthnet import EmoSynthNet
+from pipeline.core.errors import UserError
+from pipeline.core.seeds import derive_seed
+from pipeline.training.networks import lightning as training
+from pipeline.training.networks.arrays import Batches, Distortion, as_tensor, class_weights
+from pipeline.training.networks.classifier import Classifier, Design
+from pipeline.training.networks.classifier_fit import Loaders, fit_classifier, quiet_trainer
+from pipeline.training.networks.classifier_module import ClassificationRecipe, Module
+from pipeline.training.networks.classifier_runs import judge
+from pipeline.training.networks.lightning import DONE
+from pipeline.training.networks.loading import EpochOrder
 
 CLASSES = ("left", "right", "none")
 TINY = ClassificationRecipe(

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from pipeline import losses
-from pipeline.cnn.criterion import Criterion, build_criterion, whole_numbers
-from pipeline.cnn.heads import ComboHead, CoralHead, DistributionHead, ValueHead
-from pipeline.cnn.recipe import HeadRecipe
-from pipeline.cnn.saved import Architecture
-from pipeline.encoders.looks import Look
-from pipeline.errors import UserError
+from pipeline.backbones.input_transforms import Look
+from pipeline.core.errors import UserError
+from pipeline.training.networks.criterion import Criterion, build_criterion, whole_numbers
+from pipeline.training.networks.heads import ComboHead, CoralHead, DistributionHead, ValueHead
+from pipeline.training.networks.recipe import HeadRecipe
+from pipeline.training.networks.saved import Architecture
 
 AGES = torch.tensor([[20.0], [30.0], [41.5], [60.0]])
 

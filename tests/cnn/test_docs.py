@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
-from pipeline.cnn.augmentation import REGISTRY
-from pipeline.cnn.recipe import OPTIMIZERS, SCHEDULES
-from pipeline.cnn.run_tables import HISTORY, PREDICTIONS, SCORES
-from pipeline.reports.networks.tables import COMBINATIONS
+from pipeline import config
+from pipeline.augmentation.transforms import REGISTRY
+from pipeline.report.networks.tables import COMBINATIONS
+from pipeline.training.networks.recipe import OPTIMIZERS, SCHEDULES
+from pipeline.training.networks.run_tables import HISTORY, PREDICTIONS, SCORES
 
 PROJECT = Path(__file__).resolve().parents[2]
 TEXT = (PROJECT / "docs/cnn.md").read_text()
@@ -32,7 +32,7 @@ def test_every_profile_of_whole_networks_is_named() -> None:
 
 
 def test_the_profile_of_the_uc_paper_has_every_row_of_its_tables_3_to_6() -> None:
-    wanted = params.plain(params.read_yaml(PROJECT / "profiles/uc-morph.yaml"))["finetune"]
+    wanted = config.plain(config.read_yaml(PROJECT / "profiles/uc-morph.yaml"))["finetune"]
     runs = [wanted["variants"].get(name, {"loss": name}) for name in wanted["losses"]]
     assert {*COMBINATIONS, "dldl_v2"} == {run["loss"] for run in runs}
     ours = [run.get("settings", {}) for run in runs if run["loss"] == "unimodal_concentrated"]

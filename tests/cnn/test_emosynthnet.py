@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import nn
 
-from pipeline.cnn.emosynthnet import AuxiliaryModule, EmoSynthNet, pooled_to
-from pipeline.errors import UserError
+from pipeline.backbones.emosynthnet import AuxiliaryModule, EmoSynthNet, pooled_to
+from pipeline.core.errors import UserError
 
 
 def shapes(network: EmoSynthNet, side: int) -> dict[str, list[int]]:

@@ -9,27 +9,28 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from pipeline import losses, params
-from pipeline.cli import app
-from pipeline.cnn.criterion import Criterion
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.reports.explained import read_explained
-from pipeline.stages import explaining_networks, files, finetune
-from pipeline.tables import read_table, write_table
+from pipeline import config, losses
+from pipeline.cli.app import app
+from pipeline.cli.explaining import end_to_end
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.tables import read_table, write_table
+from pipeline.report.explained import read_explained
+from pipeline.stages import finetune, locations
+from pipeline.training.networks.criterion import Criterion
 
 PROJECT = Path(__file__).resolve().parents[2]
 BACKBONE = "test_resnet"
 
 
 def settings(**recipe: Any) -> Params:
-    tree: dict[str, Any] = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    tree: dict[str, Any] = config.plain(config.read_yaml(PROJECT / "params.yaml"))
     wanted = tree["finetune"]
     wanted |= {"losses": ["mse", "dldl_v2", "coral"], "backbones": [BACKBONE], "seeds": [11, 12]}
     wanted["pictures"]["size"] = 24
     wanted["recipe"] |= {"epochs": 1, "batch_size": 8, **recipe}
     wanted["machine"]["threads"] = 1
-    return params.check(tree, Path("params.yaml"))
+    return config.check(tree, Path("params.yaml"))
 
 
 def train(loss: str) -> None:
@@ -37,12 +38,12 @@ def train(loss: str) -> None:
 
 
 def explained(kind: str) -> dict[str, Any]:
-    return {table.name: table for table in read_explained(files.EXPLAINED)[kind]}
+    return {table.name: table for table in read_explained(locations.EXPLAINED)[kind]}
 
 
 def predictions(loss: str) -> Any:
     """Of the better network: target, prediction and error by face, of test faces."""
-    folder = files.network_folder(loss, BACKBONE)
+    folder = locations.network_folder(loss, BACKBONE)
     scores = read_table(folder / "scores.parquet").to_pandas()
     best = scores.loc[scores["val_mae"].idxmin(), "member"]
     frame = read_table(folder / "predictions.parquet").to_pandas()
@@ -53,7 +54,7 @@ def predictions(loss: str) -> Any:
 @pytest.mark.parametrize("loss", ["dldl_v2", "coral"])
 def test_faces_show_what_the_best_networks_number_rests_on(loss: str, project: Any) -> None:
     train(loss)
-    explaining_networks.faces(settings(), loss, BACKBONE, 3, None, None)
+    end_to_end.faces(settings(), loss, BACKBONE, 3, None, None)
     table = explained("heat")[f"faces_network_{loss}_{BACKBONE}"]
     known = predictions(loss)
     said = {f"{row.target:g} → {row.prediction:.1f}" for row in known.itertuples()}
@@ -61,17 +62,17 @@ def test_faces_show_what_the_best_networks_number_rests_on(loss: str, project: A
     assert set(table.frame["text"]) <= said
     assert (table.frame["overlay"] != table.frame["picture"]).all()
     assert table.frame["guided"].nunique() == 3, "gradients reach the pixels"
-    explaining_networks.faces(settings(), loss, BACKBONE, 3, "trunk.network.layer1", "target")
+    end_to_end.faces(settings(), loss, BACKBONE, 3, "trunk.network.layer1", "target")
     table = explained("heat")[f"faces_network_{loss}_{BACKBONE}_target"]
     assert "Layer trunk.network.layer1." in str(table.settings["caption"])
     with pytest.raises(UserError, match="does not predict 'yaw': it predicts target"):
-        explaining_networks.faces(settings(), loss, BACKBONE, 3, None, "yaw")
+        end_to_end.faces(settings(), loss, BACKBONE, 3, None, "yaw")
 
 
 def test_features_are_coloured_by_target_error_and_group(project: Any) -> None:
     train("mse")
     for colour in ("target", "error", "gender"):
-        explaining_networks.features(settings(), ["mse"], BACKBONE, "tsne", colour, 100)
+        end_to_end.features(settings(), ["mse"], BACKBONE, "tsne", colour, 100)
     tables = explained("projection")
     known = predictions("mse").sort_index()
     prefix = f"features_network_mse_{BACKBONE}_tsne"
@@ -79,17 +80,15 @@ def test_features_are_coloured_by_target_error_and_group(project: Any) -> None:
     np.testing.assert_allclose(tables[f"{prefix}_error"].frame["value"], known["error"], rtol=1e-5)
     assert set(tables[f"{prefix}_gender"].frame["label"]) <= {"f", "m"}
     with pytest.raises(UserError, match="cannot be coloured by 'mood': choose target, error, subject"):
-        explaining_networks.features(settings(), ["mse"], BACKBONE, "tsne", "mood", 100)
+        end_to_end.features(settings(), ["mse"], BACKBONE, "tsne", "mood", 100)
 
 
 def test_the_loss_of_training_faces_is_in_the_middle_of_the_landscape(project: Any) -> None:
     train("mse")
-    explaining_networks.landscape(settings(), ["mse"], BACKBONE, 10, 0.5, 3, 0)
+    end_to_end.landscape(settings(), ["mse"], BACKBONE, 10, 0.5, 3, 0)
     frame = explained("plane")[f"plane_network_mse_{BACKBONE}"].frame
-    found = explaining_networks.trained("mse", BACKBONE)
-    seen = explaining_networks.pictures_of(
-        settings(), found, *explaining_networks.some_faces(settings(), found, "train", 10)
-    )
+    found = end_to_end.trained("mse", BACKBONE)
+    seen = end_to_end.pictures_of(settings(), found, *end_to_end.some_faces(settings(), found, "train", 10))
     with torch.no_grad():
         expected = float(found.criterion(found.network(seen.inputs), seen.targets))
     middle = frame[(frame["x"] == 0) & (frame["y"] == 0)]["loss"].iloc[0]
@@ -99,19 +98,21 @@ def test_the_loss_of_training_faces_is_in_the_middle_of_the_landscape(project: A
 
 def test_faces_that_a_network_may_have_learnt_are_not_shown_as_test_faces(project: Any) -> None:
     train("mse")
-    splits = read_table(files.SPLITS)
+    splits = read_table(locations.SPLITS)
     other = {"train": "test", "test": "train", "validation": "validation"}
     moved = pa.array([other[name] for name in splits["split"].to_pylist()])
-    write_table(splits.set_column(splits.column_names.index("split"), "split", moved), files.SPLITS, "test")
-    found = explaining_networks.trained("mse", BACKBONE)
+    write_table(
+        splits.set_column(splits.column_names.index("split"), "split", moved), locations.SPLITS, "test"
+    )
+    found = end_to_end.trained("mse", BACKBONE)
     for split in ("test", "train"):
         with pytest.raises(UserError, match=r"was trained and judged on other faces than .*splits.parquet"):
-            explaining_networks.some_faces(settings(), found, split, 5)
+            end_to_end.some_faces(settings(), found, split, 5)
 
 
 def test_what_was_not_trained_is_named(project: Any) -> None:
     with pytest.raises(UserError, match="loss 'mse' and backbone 'vgg16': none was trained yet"):
-        explaining_networks.trained("mse", "vgg16")
+        end_to_end.trained("mse", "vgg16")
     Path("params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
     for options in (["--loss", "mse"], ["--backbone", "vgg16"], ["--column", "yaw"]):
         found = CliRunner().invoke(app, ["explain", "faces", *options]).exception
@@ -123,7 +124,7 @@ def test_where_every_network_diverged_their_sentence_is_said(project: Any) -> No
     diverging = settings(optimizer="sgd", lr=1e30, schedule={"name": "constant", "settings": {}})
     finetune.run(diverging, 1, loss="mse", backbone=BACKBONE)
     with pytest.raises(UserError) as raised:
-        explaining_networks.faces(settings(), "mse", BACKBONE, 3, None, None)
+        end_to_end.faces(settings(), "mse", BACKBONE, 3, None, None)
     said = str(raised.value)
     assert said.startswith(f"every network of models/cnn/mse/{BACKBONE} diverged, none can be explained: ")
     assert "seed 11: MSELoss became" in said

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import losses
-from pipeline.cnn.augmentation import Augmentation
-from pipeline.cnn.criterion import Criterion
-from pipeline.cnn.fit import Fitted, Material, fit_network
-from pipeline.cnn.heads import ComboHead, DistributionHead, ValueHead
-from pipeline.cnn.loading import Faces
-from pipeline.cnn.module import Row
-from pipeline.cnn.network import FaceNetwork, Head
-from pipeline.cnn.recipe import Machine, Recipe
-from pipeline.cnn.training import DONE, LAST
-from pipeline.encoders.trunks import Trunk
-from pipeline.errors import UserError
+from pipeline.augmentation.transforms import Augmentation
+from pipeline.backbones.trunks import Trunk
+from pipeline.core.errors import UserError
 from pipeline.losses.base import Loss
+from pipeline.training.networks.criterion import Criterion
+from pipeline.training.networks.fit import Fitted, Material, fit_network
+from pipeline.training.networks.heads import ComboHead, DistributionHead, ValueHead
+from pipeline.training.networks.lightning import DONE, LAST
+from pipeline.training.networks.loading import Faces
+from pipeline.training.networks.module import Row
+from pipeline.training.networks.network import FaceNetwork, Head
+from pipeline.training.networks.recipe import Machine, Recipe
 
 SIZE = 12
 ALONE = Machine(accelerator="cpu", threads=1, loaders=0)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cnn import training
-from pipeline.cnn.augmentation import Augmentation, centre
-from pipeline.cnn.loading import EpochOrder, FaceData, Faces, loader
-from pipeline.cnn.material import mirror_signs
-from pipeline.errors import UserError
+from pipeline.augmentation.transforms import Augmentation, centre
+from pipeline.core.errors import UserError
+from pipeline.training.networks import lightning
+from pipeline.training.networks.loading import EpochOrder, FaceData, Faces, loader
+from pipeline.training.networks.material import mirror_signs
 
 
 def faces(count: int = 10, side: int = 8, targets: int = 1) -> Faces:
@@ -89,7 +89,7 @@ def test_a_process_that_is_killed_ends_training_in_a_sentence(monkeypatch: pytes
             list(batches)
 
     with pytest.raises(UserError, match="was killed, as systems do that are short of memory"):
-        training.fit(Trainer(), None, None, None)  # type: ignore[arg-type]
+        lightning.fit(Trainer(), None, None, None)  # type: ignore[arg-type]
 
 
 def test_changes_depend_on_seed_epoch_and_face_alone() -> None:

@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.cnn.material import Goal, labelled
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
-from pipeline.stages import files
-from pipeline.tables import read_table
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import read_table
+from pipeline.stages import locations
+from pipeline.training.networks.material import Goal, labelled
 
 
 def read(goal: Goal, rejects: Rejects | None = None, **columns: Any) -> Any:
-    manifest = read_table(files.MANIFEST)
+    manifest = read_table(locations.MANIFEST)
     for name, values in columns.items():
         column = pa.array(values)
         place = manifest.column_names.index(name) if name in manifest.column_names else None
@@ -23,7 +23,7 @@ def read(goal: Goal, rejects: Rejects | None = None, **columns: Any) -> Any:
             if place is None
             else manifest.set_column(place, name, column)
         )
-    return labelled(manifest, read_table(files.SPLITS), goal, rejects or Rejects())
+    return labelled(manifest, read_table(locations.SPLITS), goal, rejects or Rejects())
 
 
 def test_faces_keep_their_own_targets_and_splits(project: Any) -> None:

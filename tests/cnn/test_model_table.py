@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.cnn.model_table import COMPARED, describe, model_table
+from pipeline.training.networks.costs import COMPARED, describe, model_table
 
 
 def test_parameters_operations_size_and_depth_are_counted():
@@ -38,6 +38,6 @@ def test_the_table_has_the_thesiss_networks_and_their_known_sizes():
 
 
 def test_weights_are_not_made_for_the_table():
-    from pipeline.cnn.model_table import on_paper
+    from pipeline.training.networks.costs import on_paper
 
     assert next(on_paper("vgg19", {}, (3, 32, 32), 10).parameters()).device == torch.device("meta")

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.cnn import pixels
-from pipeline.cnn.pixels import Pixels, decoded
-from pipeline.encoders.chips import chips
-from pipeline.encoders.looks import Look
-from pipeline.errors import UserError
+from pipeline.backbones.input_transforms import Look
+from pipeline.core.errors import UserError
+from pipeline.dlib.chips import chips
+from pipeline.training.networks import pixels
+from pipeline.training.networks.pixels import Pixels, decoded
 
 CACHE = Path("data/pixels")
 

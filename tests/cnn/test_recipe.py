@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.cnn.recipe import HeadRecipe, Recipe
-from pipeline.cnn.schedules import build_optimizer, build_schedule
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.training.networks.recipe import HeadRecipe, Recipe
+from pipeline.training.networks.schedules import build_optimizer, build_schedule
 
 
 def rates(recipe: Recipe, epochs: int, steps: int, losses: list[float] | None = None) -> list[float]:

@@ -14,17 +14,19 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline import params
-from pipeline.cnn import fit, runs, training
-from pipeline.cnn.pixels import Pixels
-from pipeline.cnn.saved import read_network
-from pipeline.errors import UserError
+from pipeline import config as params
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.tables import producer_of, read_table, vector_type, write_table
+from pipeline.evaluation.networks import results
 from pipeline.losses.base import DivergedError
-from pipeline.params import Params
-from pipeline.regression.uncertainty_networks import networks_said
-from pipeline.reports.networks import results
-from pipeline.stages import embed, files, finetune
-from pipeline.tables import producer_of, read_table, vector_type, write_table
+from pipeline.stages import embed, finetune
+from pipeline.stages import locations as files
+from pipeline.training.networks import fit, runs
+from pipeline.training.networks import lightning as training
+from pipeline.training.networks.pixels import Pixels
+from pipeline.training.networks.saved import read_network
+from pipeline.uncertainty.label_distributions import networks_said
 
 PROJECT = Path(__file__).resolve().parents[2]
 SIZE = 24
@@ -167,15 +169,19 @@ def test_the_code_that_a_run_belongs_to_is_all_that_it_trains_with() -> None:
     import grimp
 
     graph = grimp.build_graph("pipeline", cache_dir=None)
-    for after in ("pipeline.cnn.predicting", "pipeline.cnn.run_tables"):
+    for after in ("pipeline.training.networks.predicting", "pipeline.training.networks.run_tables"):
         graph.remove_module(after)
-    told = ("credentials", "errors", "processes", "progress", "registry", "shield", "sources")
-    words = {f"pipeline.{name}" for name in told}
+    told = ("credentials", "errors", "processes", "progress", "registry", "shield", "source_code")
+    words = {f"pipeline.core.{name}" for name in told}
     used = set[str]()
-    for module in ("pipeline.cnn.runs", "pipeline.cnn.classification_fit"):
+    for module in ("pipeline.training.networks.runs", "pipeline.training.networks.classifier_fit"):
         used |= {module, *graph.find_upstream_modules(module)} - words
-    places = {f"pipeline.{place}" for place in training.CODE}
-    assert {".".join(module.split(".")[:2]) for module in used} == places
+    places = {f"pipeline.{place.replace('/', '.')}" for place in training.CODE}
+    packages = {module.rpartition(".")[0] for module in used}
+    for module in used - packages:
+        assert any(f"{module}.".startswith(f"{place}.") for place in places), module
+    for place in places:
+        assert any(f"{module}.".startswith(f"{place}.") for module in used), place
 
 
 def test_a_variant_is_a_loss_with_settings_and_changes_of_its_own(project: Any) -> None:

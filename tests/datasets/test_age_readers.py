@@ -11,9 +11,9 @@ import pytest
 from scipy.io import savemat
 
 from pipeline import datasets
-from pipeline.datasets.appa_real import MissingAttributesWarning
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.readers.appa_real import MissingAttributesWarning
 
 
 def put(root: Path, *names: str) -> None:

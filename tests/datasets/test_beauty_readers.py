@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pipeline import datasets
-from pipeline.datasets.scut_fbp5500 import FOLDS, LABELS, SIXTY, MissingDivisionWarning
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.readers.scut_fbp5500 import FOLDS, LABELS, SIXTY, MissingDivisionWarning
 
 
 def put(root: Path, *names: str) -> None:

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import datasets
-from pipeline.datasets.frame_opcodes import Refused, decode
-from pipeline.datasets.frames import columns_of, read_frame
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.embedding_sets import VectorRecord, build_vector_manifest
+from pipeline.datasets.formats.pickle_opcodes import Refused, decode
+from pipeline.datasets.formats.pickled_frames import columns_of, read_frame
 from pipeline.datasets.manifest import Record
-from pipeline.datasets.vector_sets import VectorRecord, build_vector_manifest
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
 
 WIDTH = 8
 

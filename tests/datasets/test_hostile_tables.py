@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets import limited, read
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import MOST_ALIKE, Rejects
+from pipeline.datasets import read
+from pipeline.datasets.formats import limited
 from pipeline.datasets.joins import FewMatchesWarning
-from pipeline.datasets.paths import OtherSuffixWarning
-from pipeline.errors import UserError
-from pipeline.rejects import MOST_ALIKE, Rejects
+from pipeline.datasets.path_variants import OtherSuffixWarning
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_reader_that_takes_too_much_memory_ends_in_a_sentence(faces, monkeypat
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
 def test_a_reader_ends_with_the_command_that_is_killed(ended_by):
     code = (
-        "import pathlib, time; from pipeline.datasets.limited import within_limits\n"
+        "import pathlib, time; from pipeline.datasets.formats.limited import within_limits\n"
         "def build(rejects): print('reading', flush=True); time.sleep(60); print('went on', flush=True)\n"
         "within_limits(build, None, pathlib.Path())"
     )

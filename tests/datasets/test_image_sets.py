@@ -13,12 +13,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from pipeline import datasets
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
 from pipeline.datasets import LeftOutWarning, image_sets
 from pipeline.datasets.image_duplicates import kept_once
 from pipeline.datasets.image_sets import ImageSet, divide, read_images
-from pipeline.errors import UserError
 from pipeline.faces.images import ImageRejected
-from pipeline.rejects import Rejects
 
 RNG = np.random.default_rng(0)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.datasets import leaks as module
 from pipeline.datasets.leaks import leaks
-from pipeline.errors import UserError
 
 
 def example(seed: int = 0) -> tuple[np.ndarray, list[str], list[str]]:

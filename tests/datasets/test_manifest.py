@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
 from pipeline.datasets.manifest import Record, build_manifest, number, within
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_large_files_are_hashed_in_pieces(root: Path, monkeypatch: pytest.Monkey
             return real(self, buffer)
 
     monkeypatch.setattr(
-        "pipeline.opening.open", lambda name, mode, opener: Watched(io.FileIO(name)), raising=False
+        "pipeline.core.files.open", lambda name, mode, opener: Watched(io.FileIO(name)), raising=False
     )
     table = build_manifest([Record("big.jpg", 5)], root, "test", Rejects())
     assert table["face_id"].to_pylist() == [hashlib.sha256((root / "big.jpg").read_bytes()).hexdigest()]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from pipeline.datasets.matfile import MatFileError, read_variables
+from pipeline.datasets.formats.matfile import MatFileError, read_variables
 
 MOST = 1 << 20
 

@@ -10,9 +10,9 @@ from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from pipeline import datasets
-from pipeline.datasets.biwi import rotation_angles
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.readers.biwi import rotation_angles
 
 
 def put(root: Path, *names: str) -> None:

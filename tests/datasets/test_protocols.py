@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.datasets.split_faces import SmallClassWarning
 from pipeline.datasets.splits import every_fold, split
-from pipeline.errors import UserError
 
 
 def manifest(count: int = 300, subjects: int | None = None, seed: int = 0, **columns: list[Any]) -> pa.Table:

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import datasets
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
 from pipeline.datasets import LeftOutWarning
-from pipeline.datasets.utkface import MalformedNameWarning, parse_name
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.datasets.readers.utkface import MalformedNameWarning, parse_name
 
 
 def put(root: Path, *names: str) -> None:

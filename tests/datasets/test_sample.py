@@ -13,11 +13,11 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from pipeline import datasets
-from pipeline.datasets.sample import COLUMNS, HARD, LABELS, encoded, read_sample, render, specifications
-from pipeline.datasets.sample_scene import draw
-from pipeline.datasets.sample_traits import AGES, SKIN_TONES, person_of, proportions
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.synthetic.rendered import COLUMNS, HARD, LABELS, encoded, read_sample, render, specifications
+from pipeline.synthetic.scene import draw
+from pipeline.synthetic.traits import AGES, SKIN_TONES, person_of, proportions
 
 SEED = 42
 DETECT = dlib.get_frontal_face_detector()
@@ -212,7 +212,7 @@ def test_missing_torn_and_empty_pictures_are_drawn_again(rendered, tmp_path):
 def test_a_rendering_killed_half_way_ends_in_the_same_bytes(rendered, tmp_path, killed):
     root = tmp_path / "killed"
     code = (
-        "from pathlib import Path; from pipeline.datasets.sample import render; "
+        "from pathlib import Path; from pipeline.synthetic.rendered import render; "
         f"render(Path(sys.argv[1]), {SEED}, per_age=3, workers=1)"
     )
     killed(code, [str(root)], "*.jpg", finished=5)

@@ -8,8 +8,8 @@ import pytest
 from scipy.io import savemat
 
 from pipeline import datasets
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
 
 
 def put(root: Path, *names: str, same: bytes | None = None) -> None:

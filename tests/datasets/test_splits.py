@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
 from pipeline.datasets.split_faces import SmallClassWarning
 from pipeline.datasets.splits import assert_disjoint, split
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
 
 METHODS = ("paper", "random", "stratified", "folds")
 

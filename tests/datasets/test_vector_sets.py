@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import datasets
-from pipeline.datasets import json_stream
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.formats import json_stream
 
 RNG = np.random.default_rng(0)
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.encoders.augmenting import GROUP, UNDER_WAY, Face, Kept, Tally, augment_faces
-from pipeline.encoders.similarity import cosine
+from pipeline.augmentation.augmenting import GROUP, UNDER_WAY, Face, Kept, Tally, augment_faces
+from pipeline.augmentation.similarity import cosine
+from pipeline.core.seeds import derive_seed
 from pipeline.encoders.stored import StoredEncoders
-from pipeline.seeds import derive_seed
 
 
 class Angle:

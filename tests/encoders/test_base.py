@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.encoders import View, build, combine
-from pipeline.encoders.base import fingerprint, widths
-from pipeline.errors import UserError
+from pipeline.encoders.encoder import fingerprint, widths
 
 
 def vectors(*values):

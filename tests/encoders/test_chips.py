@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipeline.encoders.chips import chips, mirrored, predict_landmarks
+from pipeline.dlib.chips import chips, mirrored, predict_landmarks
 
 # A face in the middle of a crop with a margin of 0.25.
 CROP = np.ascontiguousarray(astronaut()[20:244, 115:339])

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from pipeline.encoders.chips import predict_landmarks
+from pipeline.backbones.views import View
+from pipeline.backbones.weights import dlib_network_file
+from pipeline.core.errors import UserError
+from pipeline.dlib.chips import predict_landmarks
 from pipeline.encoders.dlib_descriptor import DlibDescriptor
-from pipeline.encoders.views import View
-from pipeline.encoders.weights import dlib_network_file
-from pipeline.errors import UserError
 
 # A face in the middle of a crop with a margin of 0.25.
 CROP = np.ascontiguousarray(astronaut()[20:244, 115:339])

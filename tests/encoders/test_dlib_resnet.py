@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from skimage.data import astronaut
 from torch import nn
 
-from pipeline.dlib_format import MEAN_RGB
-from pipeline.encoders.chips import chips, predict_landmarks
-from pipeline.encoders.dlib_resnet import Affine, Block, DlibResNet, Stem, load_dlib_weights
-from pipeline.encoders.dlib_weights import FILE_NAME
-from pipeline.installed import dlib_model
+from pipeline.core.package_data import dlib_model
+from pipeline.dlib.chips import chips, predict_landmarks
+from pipeline.dlib.file_format import MEAN_RGB
+from pipeline.dlib.resnet import Affine, Block, DlibResNet, Stem, load_dlib_weights
+from pipeline.dlib.resnet_parameters import FILE_NAME
 
 CROP = np.ascontiguousarray(astronaut()[20:244, 115:339])
 

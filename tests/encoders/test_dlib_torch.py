@@ -3,12 +3,12 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from pipeline.encoders.chips import predict_landmarks
+from pipeline.backbones.views import View
+from pipeline.core.errors import UserError
+from pipeline.dlib.chips import predict_landmarks
 from pipeline.encoders.dlib_descriptor import DlibDescriptor
 from pipeline.encoders.dlib_torch import build_dlib
 from pipeline.encoders.precision import agreement
-from pipeline.encoders.views import View
-from pipeline.errors import UserError
 
 # A face in the middle of a crop with a margin of 0.25.
 CROP = np.ascontiguousarray(astronaut()[20:244, 115:339])

@@ -3,9 +3,9 @@ import struct
 import numpy as np
 import pytest
 
-from pipeline.encoders.dlib_weights import FILE_NAME, decode_dlib_weights, read_dlib_weights
-from pipeline.errors import UserError
-from pipeline.installed import dlib_model
+from pipeline.core.errors import UserError
+from pipeline.core.package_data import dlib_model
+from pipeline.dlib.resnet_parameters import FILE_NAME, decode_dlib_weights, read_dlib_weights
 
 DAMAGED_FILES = 10_000
 

@@ -4,9 +4,9 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from skimage.data import astronaut, chelsea
 
+from pipeline.backbones.weights import efficientnet_lite0_file
+from pipeline.core.errors import UserError
 from pipeline.encoders import View, build, efficientnet_lite0
-from pipeline.encoders.weights import efficientnet_lite0_file
-from pipeline.errors import UserError
 
 
 @pytest.fixture(scope="module")

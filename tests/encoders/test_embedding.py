@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.core.errors import UserError
 from pipeline.encoders import embedding
 from pipeline.encoders.embedding import Count, embed, settle, vectors_of
 from pipeline.encoders.store import VectorStore
-from pipeline.errors import UserError
 
 SCHEMA = pa.schema(
     {

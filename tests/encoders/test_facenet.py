@@ -6,10 +6,10 @@ import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1, fixed_image_standardization
 
+from pipeline.backbones.weights import FACENET
+from pipeline.core.errors import UserError
 from pipeline.encoders import View, build
 from pipeline.encoders.precision import agreement
-from pipeline.encoders.weights import FACENET
-from pipeline.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("error::FutureWarning")
 

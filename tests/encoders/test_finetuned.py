@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.cnn import backbones
-from pipeline.cnn.criterion import build_criterion
-from pipeline.cnn.network import FaceNetwork
-from pipeline.cnn.recipe import HeadRecipe
-from pipeline.cnn.saved import Architecture, read_network, write_network
+from pipeline.backbones import starts
+from pipeline.backbones.input_transforms import Look
+from pipeline.backbones.trained import read_trained
+from pipeline.core.errors import UserError
 from pipeline.encoders import View, build
-from pipeline.encoders.looks import Look
-from pipeline.encoders.trained import read_trained
-from pipeline.errors import UserError
+from pipeline.training.networks.criterion import build_criterion
+from pipeline.training.networks.network import FaceNetwork
+from pipeline.training.networks.recipe import HeadRecipe
+from pipeline.training.networks.saved import Architecture, read_network, write_network
 
 SEEN = {"train": ["a", "b"], "validation": ["c"]}
 TARGETS = torch.tensor([[20.0], [40.0]])
@@ -27,7 +27,7 @@ def network(
     backbone: str, look: Look, loss: str = "dldl_v2", **settings: Any
 ) -> tuple[FaceNetwork, Architecture]:
     torch.manual_seed(1)
-    trunk = backbones.build(backbone, **settings)
+    trunk = starts.build(backbone, **settings)
     criterion, loss_settings = build_criterion(loss, {}, TARGETS, TARGETS)
     architecture = Architecture(
         backbone, settings, look, ("target",), loss, loss_settings, HeadRecipe(hidden=(4,))
@@ -155,7 +155,7 @@ def test_what_is_no_network_of_ours_is_refused(tmp_path: Path) -> None:
 def test_a_trained_backbone_can_be_trained_on(tmp_path: Path) -> None:
     path = tmp_path / "n.safetensors"
     built = written(path)
-    again = backbones.build("test_resnet", weights=path)
+    again = starts.build("test_resnet", weights=path)
     assert all(torch.equal(t, built.trunk.state_dict()[name]) for name, t in again.state_dict().items())
     with pytest.raises(UserError, match="holds a network 'test_resnet', not 'resnet18'"):
-        backbones.build("resnet18", weights=path)
+        starts.build("resnet18", weights=path)

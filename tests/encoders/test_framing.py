@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from pipeline.encoders.framing import frame
-from pipeline.encoders.views import View
+from pipeline.backbones.framing import frame
+from pipeline.backbones.views import View
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from functools import partial
 import numpy as np
 import pytest
 
+from pipeline.backbones.views import View
+from pipeline.core.errors import UserError
 from pipeline.encoders import precision
-from pipeline.encoders.base import fingerprint
+from pipeline.encoders.encoder import fingerprint
 from pipeline.encoders.precision import FACES, agreement, choose_precision, has_native_bfloat16, resolve
 from pipeline.encoders.torch_encoder import TorchEncoder
-from pipeline.encoders.views import View
-from pipeline.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 EXACT = (RANDOM.normal(size=(FACES, 16)) + 10).astype(np.float32)

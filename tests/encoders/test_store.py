@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import tables
+from pipeline.core import tables
+from pipeline.core.errors import UserError
 from pipeline.encoders import store as store_module
 from pipeline.encoders.segments import read_vectors
 from pipeline.encoders.store import VectorStore
-from pipeline.errors import UserError
 
 DIM = 5
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.encoders.segments import segment_schema
 from pipeline.encoders.store import VectorStore
-from pipeline.errors import UserError
 
 DIM = 4
 GOOD, HURT = ([hashlib.sha256(bytes([kind, i])).hexdigest() for i in range(8)] for kind in (0, 1))

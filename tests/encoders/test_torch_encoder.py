@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.encoders.base import fingerprint
+from pipeline.backbones.views import View
+from pipeline.encoders.encoder import fingerprint
 from pipeline.encoders.torch_encoder import BATCH, TorchEncoder, fold_batch_norm
-from pipeline.encoders.views import View
 
 
 def small_network():

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.encoders.weights import (
+from pipeline.backbones.weights import (
     load_into,
     read_state,
     sha256_of,
     verified_sha256,
 )
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 class Trap:

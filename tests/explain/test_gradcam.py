@@ -7,10 +7,10 @@ from pytorch_grad_cam import GuidedBackpropReLUModel
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.cnn.emosynthnet import EmoSynthNet
+from pipeline.backbones.emosynthnet import EmoSynthNet
+from pipeline.core.errors import UserError
+from pipeline.dlib.resnet import DlibResNet
 from pipeline.encoders import build
-from pipeline.encoders.dlib_resnet import DlibResNet
-from pipeline.errors import UserError
 from pipeline.explain.composed import Chain
 from pipeline.explain.gradcam import grad_cam, guided_gradients, last_maps, seen_through
 from pipeline.explain.targets import ClassScore, Expectation, Value

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.explain import landscape
 from pipeline.explain.landscape import (
     NoExtremesError,

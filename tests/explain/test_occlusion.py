@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.explain.gradcam import grad_cam
 from pipeline.explain.occlusion import covered, effect_of_covering
 from pipeline.explain.targets import Value

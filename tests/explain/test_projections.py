@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.explain.projections import project
 
 

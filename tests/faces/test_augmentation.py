@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from pipeline.errors import UserError
-from pipeline.faces.augmentation import FACTORIES, TABLE_1, Attempts, Operation, augment, draw
-from pipeline.faces.augmentation_settings import SETTINGS
+from pipeline.augmentation.operation_settings import SETTINGS
+from pipeline.augmentation.operations import FACTORIES, TABLE_1, Attempts, Operation, augment, draw
+from pipeline.core.errors import UserError
 
 FACE = Image.fromarray(astronaut()[20:180, 140:300]).resize((224, 224))
 
@@ -56,7 +56,7 @@ def test_gives_the_global_generators_back_even_after_an_error() -> None:
 def test_another_process_draws_the_same_picture() -> None:
     code = (
         "import hashlib; from PIL import Image; from skimage.data import astronaut;"
-        "from pipeline.faces.augmentation import Operation, augment;"
+        "from pipeline.augmentation.operations import Operation, augment;"
         "face = Image.fromarray(astronaut()[20:180, 140:300]).resize((224, 224));"
         "print(hashlib.sha256(augment(face, [Operation('distortion'), Operation('erasing')], 7)"
         ".tobytes()).hexdigest())"

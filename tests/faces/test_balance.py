@@ -2,11 +2,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.augmentation.augmented_tables import balance_table
+from pipeline.augmentation.augmenting import Tally
+from pipeline.augmentation.balance import plan
+from pipeline.core.errors import UserError
 from pipeline.datasets.split_faces import describe
-from pipeline.encoders.augmented import balance_table
-from pipeline.encoders.augmenting import Tally
-from pipeline.errors import UserError
-from pipeline.faces.balance import plan
 
 
 def test_every_age_reaches_the_target_and_originals_come_first() -> None:

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import producer_of
 from pipeline.faces import cropping, shards
 from pipeline.faces.cropping import crop_faces
 from pipeline.faces.extract import Settings
 from pipeline.faces.shards import encode
-from pipeline.rejects import Rejects
-from pipeline.tables import producer_of
 
 FACES = 10
 SMALL = {"detectors": ["dlib_hog"], "size": 64, "shard_faces": 4, "workers": 1}
@@ -254,7 +254,7 @@ from pathlib import Path
 import pyarrow as pa
 import slow_work
 from pipeline.faces import cropping
-from pipeline.rejects import Rejects
+from pipeline.core.rejects import Rejects
 
 cropping.make_worker = slow_work.make_worker
 manifest, root, out, settings = json.loads(sys.argv[1])

@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.boxes import Box
+from pipeline.core.boxes import Box
 from pipeline.faces.crops import choose, side_of, square, to_crop
 from pipeline.faces.detectors import Detection
 from pipeline.faces.images import ImageRejected

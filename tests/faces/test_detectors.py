@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.faces import detectors
 from pipeline.faces.detectors import Detection, build, detect, shrink
 from pipeline.faces.landmarks import EYE_LEFT, EYE_RIGHT, NOSE, landmarks5

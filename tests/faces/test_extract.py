@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.faces import extract as module
 from pipeline.faces.detectors import build
 from pipeline.faces.extract import Rejection, Settings, crop_file, crop_id, extract

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.datasets.sources import digest
+from pipeline.core.files import Unusable
+from pipeline.datasets.listing import digest
 from pipeline.faces.images import ImageRejected, decode, decode_noted, read_file
-from pipeline.opening import Unusable
 
 GRADIENT = np.dstack([np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))] * 3)
 GRADIENT[..., 1] //= 2

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.faces.keeping import PictureShards, check_folder
-from pipeline.tables import read_table, write_table
+from pipeline.augmentation.keeping import PictureShards, check_folder
+from pipeline.core.errors import UserError
+from pipeline.core.tables import read_table, write_table
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 

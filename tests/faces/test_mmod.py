@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.datasets.sample import specifications
-from pipeline.datasets.sample_scene import draw
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.package_data import dlib_model
+from pipeline.dlib.mmod.detector import load_mmod
+from pipeline.dlib.mmod.parameters import FILE_NAME, read_mmod_weights
 from pipeline.faces.detectors import Detection, build
-from pipeline.faces.mmod import load_mmod
-from pipeline.faces.mmod_weights import FILE_NAME, read_mmod_weights
-from pipeline.installed import dlib_model
+from pipeline.synthetic.rendered import specifications
+from pipeline.synthetic.scene import draw
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.faces.mmod_pyramid import AROUND, BETWEEN, Level, layout, overlap, to_picture, without_overlaps
+from pipeline.dlib.mmod.pyramid import AROUND, BETWEEN, Level, layout, overlap, to_picture, without_overlaps
 
 
 @pytest.mark.parametrize(

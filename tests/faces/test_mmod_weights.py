@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.faces.mmod_weights import FILE_NAME, decode_mmod_weights, read_mmod_weights
-from pipeline.installed import dlib_model
+from pipeline.core.errors import UserError
+from pipeline.core.package_data import dlib_model
+from pipeline.dlib.mmod.parameters import FILE_NAME, decode_mmod_weights, read_mmod_weights
 
 DAMAGED_FILES = 4_000
 Weights = dict[str, npt.NDArray[np.float32]]

@@ -10,14 +10,14 @@ from types import ModuleType
 import psutil
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.faces import pool
-from pipeline.faces.pool import AHEAD_PER_WORKER, Lost, ordered_map
+from pipeline.core import pool
+from pipeline.core.errors import UserError
+from pipeline.core.pool import AHEAD_PER_WORKER, Lost, ordered_map
 
 # Worker processes import their function by name, so it lives in a module of its own.
 WORK = """
 import functools, os, signal, time
-from pipeline.faces.pool import untimed
+from pipeline.core.pool import untimed
 
 def run(folder, item):
     action, number = item

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.tables import write_table
 from pipeline.faces import shards
-from pipeline.tables import write_table
 
 
 def png(value: int) -> bytes:

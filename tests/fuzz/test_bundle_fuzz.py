@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.tables import sha256
 from pipeline.serving import bundle
 from pipeline.serving.rows import judge
-from pipeline.tables import sha256
 
 spec = importlib.util.spec_from_file_location(
     "serving_conftest", Path(__file__).resolve().parents[1] / "serving/conftest.py"

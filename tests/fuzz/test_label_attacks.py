@@ -19,9 +19,10 @@ import pytest
 from scipy.io import savemat
 
 from pipeline import datasets
-from pipeline.datasets import limited, manifest, paths, sources
-from pipeline.errors import UserError
-from pipeline.rejects import Rejects
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.datasets import listing, manifest, path_variants
+from pipeline.datasets.formats import limited
 
 MEGA = 2**20
 LONGEST, LARGEST = 10.0, 700 * MEGA
@@ -294,7 +295,7 @@ def test_a_reader_that_never_goes_on_ends_in_a_sentence(one_face, monkeypatch):
 
 
 def test_hashing_images_may_take_longer_than_labels(one_face, monkeypatch):
-    digest = sources.digest
+    digest = listing.digest
 
     def slow(*given: str) -> str:
         start = time.process_time()
@@ -303,7 +304,7 @@ def test_hashing_images_may_take_longer_than_labels(one_face, monkeypatch):
         return digest(*given)
 
     monkeypatch.setattr(limited, "WORK", 1)
-    monkeypatch.setattr(paths, "digest", slow)
+    monkeypatch.setattr(path_variants, "digest", slow)
     assert datasets.read("csv", one_face, rejects=Rejects()).num_rows == 1
 
 

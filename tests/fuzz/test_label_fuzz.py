@@ -29,13 +29,13 @@ from PIL import Image
 from scipy.io import savemat
 
 from pipeline import datasets
+from pipeline.core.errors import UserError
+from pipeline.core.files import walk
+from pipeline.core.rejects import Rejects
 from pipeline.datasets import image_sets
 from pipeline.datasets.image_sets import read_images
-from pipeline.datasets.scut_fbp5500 import LABELS, SIXTY
-from pipeline.datasets.sources import PICTURE_SUFFIXES
-from pipeline.errors import UserError
-from pipeline.opening import walk
-from pipeline.rejects import Rejects
+from pipeline.datasets.listing import PICTURE_SUFFIXES
+from pipeline.datasets.readers.scut_fbp5500 import LABELS, SIXTY
 
 CASES = 2500, 100
 NO_ROWS = {"unmatched", "not_a_picture", "conflicting_rows", "duplicate_row", "unreadable"}

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.core.errors import UserError
+from pipeline.core.tables import producer_of, read_table, vector_type, write_table
 from pipeline.encoders import segments
 from pipeline.encoders.segments import SegmentDamaged
-from pipeline.errors import UserError
-from pipeline.tables import producer_of, read_table, vector_type, write_table
 
 
 @pytest.fixture(scope="module")

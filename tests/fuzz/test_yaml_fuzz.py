@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
-from pipeline.errors import UserError
-from pipeline.params.yaml_text import LARGEST
-from pipeline.profiles import use
+from pipeline import config
+from pipeline.config.profiles import use
+from pipeline.config.yaml.text import LARGEST
+from pipeline.core.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
 BLANK = "{}\n"
@@ -225,7 +225,7 @@ def attacked(tmp_path: Path):
             before = target.read_bytes()
             acts = [lambda: use(profile, ["crop.margin=0.31"], target)]
             if not as_profile:
-                acts.append(lambda: params.load(target))
+                acts.append(lambda: config.load(target))
             for act in acts:
                 try:
                     act()
@@ -233,7 +233,7 @@ def attacked(tmp_path: Path):
                     said.append(str(error))
                     unharmed(target, before, said[-1])
             if target.read_bytes() != before:
-                assert params.load(target).crop.margin == 0.31
+                assert config.load(target).crop.margin == 0.31
                 after = target.read_bytes()
                 assert use(profile, ["crop.margin=0.31"], target) == []
                 assert target.read_bytes() == after

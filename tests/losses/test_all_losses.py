@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from pipeline import losses
-from pipeline.cnn.criterion import build_criterion
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.base import DivergedError, stop_unless_finite
 from pipeline.losses.combo import ComboOutput
-from pipeline.regression import fit_stack
-from pipeline.regression.recipe import Recipe
+from pipeline.training.mlp import fit_stack
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.networks.criterion import build_criterion
 
 COMBINED = {"label_distribution": {"softmax": 1.0, "unimodal": 1000.0, "mean": 0.2, "variance": 0.05}}
 NAMES = losses.REGISTRY.names()

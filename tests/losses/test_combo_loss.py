@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from pipeline import losses
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.combo import ComboOutput
 
 LABELS = [1.0, 2.0, 3.0, 4.0, 5.0]

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from pipeline import losses
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.label_distribution import Distribution, concentrated_term, unimodal_term
 
 

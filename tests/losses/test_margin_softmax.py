@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from pipeline import losses
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 TARGETS = [0, 2, 1, 3, 3]
 FEATURES = 4

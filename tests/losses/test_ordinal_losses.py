@@ -7,7 +7,7 @@ from coral_pytorch.losses import coral_loss, corn_loss
 from torch.autograd import gradcheck
 
 from pipeline import losses
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 NAMES = ("coral", "or_cnn", "corn")
 LABELS = [10.0, 20.0, 35.0, 40.0, 60.0]

@@ -6,10 +6,10 @@ import torch
 from sklearn.metrics import mean_pinball_loss
 
 from pipeline import losses
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses import PinballLoss
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.recipe import Recipe
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.recipe import Recipe
 
 PROBABILITIES = (0.1, 0.5, 0.75)
 

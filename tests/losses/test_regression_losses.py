@@ -6,7 +6,7 @@ import torch
 from torch.autograd import gradcheck
 
 from pipeline import losses
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.losses.regression import L1Loss, LogCoshLoss, MAPELoss, MSELoss, PoissonLoss
 from pipeline.metrics import balancing_weights
 

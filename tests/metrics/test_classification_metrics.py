@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics.classification import classification_scores, confusion, per_class
+from pipeline.metrics.class_scores import classification_scores, confusion, per_class
 
 TARGET = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
 PREDICTED = np.array([0, 0, 1, 2, 1, 1, 0, 0, 0, 1])

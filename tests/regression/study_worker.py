@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.regression import study as study_module
-from pipeline.regression.material import Material
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.space import Candidate, Space
-from pipeline.regression.storage import open_storage
-from pipeline.regression.study import Outcome, Plan, run_study
+from pipeline.training.mlp.material import Material
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.search import search as study_module
+from pipeline.training.search.search import Outcome, Plan, run_study
+from pipeline.training.search.space import Candidate, Space
+from pipeline.training.search.storage import open_storage
 
 RATES = {"low": 1e-4, "high": 3e-2, "log": True}
 

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from threadpoolctl import threadpool_limits
 
-from pipeline.errors import UserError
-from pipeline.regression import baselines
-from pipeline.regression.baselines import BASELINES, BaselineTables, fit_baselines
+from pipeline.core.errors import UserError
+from pipeline.training.mlp import baselines
+from pipeline.training.mlp.baselines import BASELINES, BaselineTables, fit_baselines
 
 WIDTH = 6
 

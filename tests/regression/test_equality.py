@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.recipe import Recipe
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.recipe import Recipe
 
 SEEDS = [11, 12, 13, 14]
 RATES = {

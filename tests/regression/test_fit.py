@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import UserError
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.recipe import Recipe
+from pipeline.core.errors import UserError
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.recipe import Recipe
 
 
 def make_faces(count, seed, width=16):

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.errors import UserError
-from pipeline.regression.lr_finder import RangeTest, find_lr
-from pipeline.regression.rates import steepest
-from pipeline.regression.recipe import Recipe
+from pipeline.core.errors import UserError
+from pipeline.training.mlp.lr_finder import RangeTest, find_lr
+from pipeline.training.mlp.rates import steepest
+from pipeline.training.mlp.recipe import Recipe
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = nn.functional.normalize(torch.randn(700, 24, generator=GENERATOR))

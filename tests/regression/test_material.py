@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.regression.material import material_of
-from pipeline.regression.rates import initial_rates
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.runs import train_run
-from pipeline.tables import vector_type
+from pipeline.core.errors import UserError
+from pipeline.core.tables import vector_type
+from pipeline.training.mlp.material import material_of
+from pipeline.training.mlp.rates import initial_rates
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.mlp.runs import train_run
 
 
 def faces(genders: list[str | None], splits: list[str] | None = None) -> pa.Table:

@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pipeline.errors import UserError
-from pipeline.regression.data import Order, Standardisation
-from pipeline.regression.members import Members
-from pipeline.regression.mlp import MLP, Layout
-from pipeline.regression.stack import EVALUATION_ROWS
+from pipeline.core.errors import UserError
+from pipeline.training.mlp.data import Order, Standardisation
+from pipeline.training.mlp.layers import MLP, Layout
+from pipeline.training.mlp.members import Members
+from pipeline.training.mlp.stack import EVALUATION_ROWS
 
 
 def make_members(outputs=1, **settings):

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.regression import rates as rates_module
-from pipeline.regression import runs as runs_module
-from pipeline.regression.material import Material
-from pipeline.regression.recipe import Recipe
-from pipeline.tables import vector_type
+from pipeline.core.tables import vector_type
+from pipeline.training.mlp import rates as rates_module
+from pipeline.training.mlp import runs as runs_module
+from pipeline.training.mlp.material import Material
+from pipeline.training.mlp.recipe import Recipe
 
 SEEDS = [1, 2, 3]
 

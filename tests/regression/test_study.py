@@ -15,14 +15,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.tables import write_table
 from pipeline.losses import REGISTRY
-from pipeline.regression import study as study_module
-from pipeline.regression import study_tables as tables
-from pipeline.regression.space import Space
-from pipeline.regression.storage import open_storage, this_worker, worker_is_gone
-from pipeline.regression.trials import train_candidates
-from pipeline.tables import write_table
+from pipeline.training.search import search as study_module
+from pipeline.training.search import trial_tables as tables
+from pipeline.training.search.space import Space
+from pipeline.training.search.storage import open_storage, this_worker, worker_is_gone
+from pipeline.training.search.trials import train_candidates
 
 # loaded under its own name, so that other processes can import it
 spec = importlib.util.spec_from_file_location("study_worker", Path(__file__).with_name("study_worker.py"))
@@ -34,7 +34,7 @@ plan, work, material = study_worker.plan, study_worker.work, study_worker.materi
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["torch._dynamo", "optuna", "pipeline.regression.study", "pipeline.regression.storage"]
+    ["torch._dynamo", "optuna", "pipeline.training.search.search", "pipeline.training.search.storage"]
 )
 
 
@@ -94,7 +94,7 @@ def test_random_proposals_do_not_depend_on_groups(tmp_path: Path) -> None:
 
 
 def test_a_value_is_the_mean_over_members_of_the_error_at_their_best_epoch(url: str) -> None:
-    from pipeline.regression.fit import fit_stack
+    from pipeline.training.mlp.fit import fit_stack
 
     outcome = work(url, plan(trials=2, sampler="random"))
     for trial in outcome.trials:
@@ -214,15 +214,17 @@ def test_a_study_depends_on_the_code_that_trains_its_trials_and_on_no_other() ->
     def used(module: str) -> set[str]:
         found = {module, *graph.find_upstream_modules(module)}
         names = {name.removeprefix("pipeline.").replace(".", "/") for name in found}
-        return {name for name in names if name.startswith(("regression/", "losses/"))}
+        return {name for name in names if name.startswith(("training/", "losses/"))}
 
     listed = set(study_module.TRAINING)
-    assert listed >= used("pipeline.regression.trials")
-    assert {name for name in listed if name.startswith("regression/")} <= used("pipeline.regression.trials")
+    assert listed >= used("pipeline.training.search.trials")
+    assert {name for name in listed if name.startswith("training/")} <= used(
+        "pipeline.training.search.trials"
+    )
     for place in REGISTRY.places.values():
         own = place.partition(":")[0]
         assert used(own) <= listed | {own.removeprefix("pipeline.").replace(".", "/")}, own
-    assert "regression/uncertainty" not in plan().code()
+    assert "uncertainty/methods" not in plan().code()
     assert "losses/regression" in plan().code(), "that of mse"
     assert "losses/label_distribution" not in plan().code()
     searched = plan(dimensions={"loss": ["mse", "dldl_v2"]})
@@ -330,7 +332,7 @@ def test_an_interrupted_worker_gives_its_trials_back(url: str, monkeypatch: pyte
 def test_a_worker_on_another_machine_is_given_up_when_its_heartbeat_stops(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.regression import study_queue
+    from pipeline.training.search import queue as study_queue
 
     wanted = plan(trials=2, group=1)
     with monkeypatch.context() as patch:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.regression.storage import this_worker, worker_is_gone
+from pipeline.core.errors import UserError
+from pipeline.training.search.storage import this_worker, worker_is_gone
 
 spec = importlib.util.spec_from_file_location("study_worker", Path(__file__).with_name("study_worker.py"))
 assert spec is not None

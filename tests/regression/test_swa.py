@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.regression.swa import SWA
+from pipeline.training.mlp.swa import SWA
 
 
 def run(steps, **settings):

@@ -7,13 +7,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.errors import UserError
-from pipeline.regression.fit import fit_stack
-from pipeline.regression.material import material_of
-from pipeline.regression.members import Members
-from pipeline.regression.recipe import Recipe
-from pipeline.regression.runs import score_table
-from pipeline.regression.uncertainty import (
+from pipeline.core.errors import UserError
+from pipeline.core.tables import vector_type, vectors_of
+from pipeline.training.mlp.fit import fit_stack
+from pipeline.training.mlp.material import material_of
+from pipeline.training.mlp.members import Members
+from pipeline.training.mlp.recipe import Recipe
+from pipeline.training.mlp.runs import score_table
+from pipeline.uncertainty.conformal import Groups
+from pipeline.uncertainty.methods import (
     Method,
     of_members,
     of_quantiles,
@@ -22,10 +24,8 @@ from pipeline.regression.uncertainty import (
     predicted,
     probabilities_for,
 )
-from pipeline.regression.uncertainty_conformal import Groups
-from pipeline.regression.uncertainty_run import calibrated_run, chosen_members, trained_methods, views_said
-from pipeline.regression.uncertainty_swag import Trajectory, swag
-from pipeline.tables import vector_type, vectors_of
+from pipeline.uncertainty.of_a_run import calibrated_run, chosen_members, trained_methods, views_said
+from pipeline.uncertainty.swag import Trajectory, swag
 
 WIDTH = 5
 RECIPE = Recipe(hidden=(8,), epochs=6, batch_size=16)

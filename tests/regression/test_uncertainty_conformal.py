@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.metrics.calibration import coverage, pit_histogram
-from pipeline.regression.uncertainty import of_distributions, of_quantiles
-from pipeline.regression.uncertainty_conformal import (
+from pipeline.uncertainty.conformal import (
     Calibration,
     Groups,
     band_names,
@@ -22,14 +21,15 @@ from pipeline.regression.uncertainty_conformal import (
     calibrate,
     kinds_of,
 )
-from pipeline.regression.uncertainty_files import (
+from pipeline.uncertainty.methods import of_distributions, of_quantiles
+from pipeline.uncertainty.raw import Difficulty, Predicted
+from pipeline.uncertainty.shapes import Scored
+from pipeline.uncertainty.stored_methods import (
     load_calibrations,
     prediction_tables,
     said_of,
     save_calibrations,
 )
-from pipeline.regression.uncertainty_said import Difficulty, Predicted
-from pipeline.regression.uncertainty_shapes import Scored
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 AT = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)

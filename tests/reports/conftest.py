@@ -8,9 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.reports import evaluation, results
-from pipeline.reports.settings import Settings
-from pipeline.tables import write_table
+from pipeline.core.tables import write_table
+from pipeline.evaluation import numbers, results
+from pipeline.evaluation.settings import Settings
 
 POLICIES = ("fixed", "found")
 OPTIMIZERS = ("adam", "sgd")
@@ -157,5 +157,5 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> results.Results:
 
 
 @pytest.fixture(scope="session")
-def evaluated(complete: results.Results) -> evaluation.Evaluation:
-    return evaluation.evaluate(complete, Settings(resamples=500))
+def evaluated(complete: results.Results) -> numbers.Evaluation:
+    return numbers.evaluate(complete, Settings(resamples=500))

@@ -5,12 +5,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.reports import page
-from pipeline.reports.classification import sections
-from pipeline.reports.classification_tables import all_tables, metrics, read_classifiers
-from pipeline.reports.page import Page, Picture
-from pipeline.reports.table import Table
-from pipeline.tables import write_table
+from pipeline.core.tables import write_table
+from pipeline.evaluation.table import Table
+from pipeline.report import page
+from pipeline.report.classification_section import sections
+from pipeline.report.classification_tables import all_tables, metrics, read_classifiers
+from pipeline.report.page import Page, Picture
 
 LOSSES = ["cross_entropy", "mam_softmax"]
 SETTINGS = {"classes": ["cat", "dog"], "architecture": "emosynthnet", "optimizer": "adam"}

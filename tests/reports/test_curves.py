@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.reports.curves import learning_curves, quartiles
-from pipeline.reports.results import Results
+from pipeline.evaluation.curves import learning_curves, quartiles
+from pipeline.evaluation.results import Results
 
 
 def curve_of(complete: Results, run: int, history: pd.DataFrame) -> pd.DataFrame:

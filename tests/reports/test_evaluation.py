@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.errors import UserError
-from pipeline.reports.evaluation import evaluate
-from pipeline.reports.policies import policy_rows, pooled_rows
-from pipeline.reports.results import Results
-from pipeline.reports.settings import Settings
+from pipeline.core.errors import UserError
+from pipeline.evaluation.numbers import evaluate
+from pipeline.evaluation.policies import policy_rows, pooled_rows
+from pipeline.evaluation.results import Results
+from pipeline.evaluation.settings import Settings
 
 RUNS = [(policy, optimizer) for policy in ("fixed", "found") for optimizer in ("adam", "sgd")]
 

@@ -10,10 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.reports import page
-from pipeline.reports.explained import Explained, scatter, sections
-from pipeline.reports.page import Page, Picture
-from pipeline.tables import write_table
+from pipeline.core.tables import write_table
+from pipeline.report import page
+from pipeline.report.explained import Explained, scatter, sections
+from pipeline.report.page import Page, Picture
 
 
 def png(colour: int) -> bytes:

@@ -8,8 +8,10 @@ import plotly.io
 import pytest
 from PIL import Image
 
-from pipeline.reports import figures
-from pipeline.reports.charts import (
+from pipeline.evaluation.numbers import evaluate
+from pipeline.evaluation.settings import Settings
+from pipeline.report import figures
+from pipeline.report.charts import (
     PALETTE,
     Axis,
     Bars,
@@ -21,10 +23,8 @@ from pipeline.reports.charts import (
     Paths,
     Strips,
 )
-from pipeline.reports.evaluation import evaluate
-from pipeline.reports.interactive import plotly_json
-from pipeline.reports.png import png
-from pipeline.reports.settings import Settings
+from pipeline.report.interactive import plotly_json
+from pipeline.report.png import png
 
 NAMES = [
     "contenders",
@@ -197,9 +197,9 @@ def test_a_logarithmic_axis_is_marked_between_powers_of_ten_where_they_are_few()
 
 @pytest.mark.parametrize("name", ["$x^{$", "$$", "a$b", "\\$", "$\\frac$", "<b>x</b>", "%{x}", "[red]"])
 def test_a_name_is_drawn_as_it_is_and_never_parsed(name):
-    from pipeline.reports.charts import Axis, Chart, Intervals
-    from pipeline.reports.interactive import plotly_json
-    from pipeline.reports.png import png
+    from pipeline.report.charts import Axis, Chart, Intervals
+    from pipeline.report.interactive import plotly_json
+    from pipeline.report.png import png
 
     mark = Intervals(name, [name], [1.0], [0.5], [1.5], 0, [name])
     other = Intervals("other", [name], [1.0], [0.5], [1.5], 1, [name])

@@ -6,12 +6,12 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import app
-from pipeline.cnn.run_tables import SCORES
-from pipeline.errors import UserError
-from pipeline.reports.folds import as_text, join
-from pipeline.reports.table import write
-from pipeline.tables import write_table
+from pipeline.cli.app import app
+from pipeline.core.errors import UserError
+from pipeline.core.tables import write_table
+from pipeline.evaluation.folds_joined import as_text, join
+from pipeline.evaluation.table import write
+from pipeline.training.networks.run_tables import SCORES
 
 
 def networks(fold: Path, errors: list[float | None], run: str = "cnn/mse/vgg16") -> None:

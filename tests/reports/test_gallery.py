@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline import params
-from pipeline.reports import augmentation, gallery
-from pipeline.reports.page import Page, Picture, render
-from pipeline.reports.table import Table
-from pipeline.stages import files, report
-from pipeline.tables import write_table
+from pipeline import config
+from pipeline.core.tables import write_table
+from pipeline.evaluation.table import Table
+from pipeline.report import augmentation_tables, gallery
+from pipeline.report.page import Page, Picture, render
+from pipeline.stages import locations, report
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +57,7 @@ def test_the_gallery_shows_the_original_and_one_picture_of_each_operation() -> N
 
 def test_the_section_puts_similarities_beside_the_papers_and_names_what_was_not_filled() -> None:
     text = render(
-        Page("t", sections=[gallery.section(augmentation.tables(MEASURED, AGES, "age"), pictures())])
+        Page("t", sections=[gallery.section(augmentation_tables.tables(MEASURED, AGES, "age"), pictures())])
     )
     for expected in ("0.8599", "0.6656", "0.9500", "80%", "not filled", 'id="figure-augmentation"'):
         assert expected in text
@@ -80,15 +80,15 @@ def test_each_table_is_shown_where_it_has_something_to_say(
     measured: pd.DataFrame, ages: pd.DataFrame, names: list[str], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert [table.name for table in augmentation.tables(measured, ages, "age")] == names
-    for path, frame in ((files.CALIBRATION, measured), (files.BALANCE, ages)):
+    assert [table.name for table in augmentation_tables.tables(measured, ages, "age")] == names
+    for path, frame in ((locations.CALIBRATION, measured), (locations.BALANCE, ages)):
         write_table(pa.Table.from_pandas(frame), path, "vec2age augment")
-    sections = report.augmentation_section(params.load(PROJECT / "params.yaml"))
+    sections = report.augmentation_section(config.load(PROJECT / "params.yaml"))
     shown = [block.name for one in sections for block in one.blocks if isinstance(block, Table)]
     assert shown == names
 
 
 def test_the_tables_keep_their_names_for_csv_and_vanish_where_nothing_was_augmented() -> None:
-    tables = augmentation.tables(MEASURED, AGES, "age")
+    tables = augmentation_tables.tables(MEASURED, AGES, "age")
     assert [table.name for table in tables] == ["augmentation", "augmentation_balance"]
-    assert augmentation.tables(MEASURED.iloc[:0], AGES.iloc[:0], "age") == []
+    assert augmentation_tables.tables(MEASURED.iloc[:0], AGES.iloc[:0], "age") == []

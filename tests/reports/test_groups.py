@@ -4,19 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.evaluation import group_tables, summary, table
+from pipeline.evaluation.candidates import contenders
+from pipeline.evaluation.group_errors import group_columns
+from pipeline.evaluation.networks.results import group_columns as network_columns
+from pipeline.evaluation.numbers import evaluate
+from pipeline.evaluation.results import Results
+from pipeline.evaluation.settings import Settings
 from pipeline.metrics.bias import bias_score, fairness_table
 from pipeline.metrics.distributions import mean_interval
 from pipeline.metrics.groups import age_bins
-from pipeline.reports import figures, group_tables, page, summary, table, tables
-from pipeline.reports.charts import Intervals
-from pipeline.reports.contenders import contenders
-from pipeline.reports.evaluation import evaluate
-from pipeline.reports.groups import group_columns
-from pipeline.reports.networks.results import group_columns as network_columns
-from pipeline.reports.results import Results
-from pipeline.reports.sections import build_page
-from pipeline.reports.settings import Settings
+from pipeline.report import figures, page, paper_tables
+from pipeline.report.charts import Intervals
+from pipeline.report.sections import build_page
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_the_table_of_biases_has_one_row_a_contender_and_marks_the_best_on_valid
 
 
 def test_the_groups_are_in_the_tables_the_figures_the_metrics_and_on_the_page(grouped, found, tmp_path):
-    table.write(tables.all_tables(found), tmp_path)
+    table.write(paper_tables.all_tables(found), tmp_path)
     written = pd.read_csv(tmp_path / "groups.csv")
     assert set(written["column"]) == {"gender", "ethnicity", "target"}
     assert (tmp_path / "bias.csv").exists()
@@ -113,7 +114,7 @@ def test_without_groups_nothing_is_shown(complete):
     bare = evaluate(complete, Settings(resamples=10, groups=[], group_edges=()))
     assert bare.groups.empty
     assert "bias" not in summary.metrics(bare)
-    names = {made.name for made in tables.all_tables(bare)}
+    names = {made.name for made in paper_tables.all_tables(bare)}
     assert not names & {"groups", "bias"}
     titles = [section.title for section in build_page(complete, bare, dataset="x").sections]
     assert "Error by group" not in titles

@@ -10,17 +10,18 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.cnn.run_tables import SCORES
-from pipeline.errors import UserError
-from pipeline.params import load
-from pipeline.profiles import use
-from pipeline.reports.networks import figures, measures, results, summary, tables
-from pipeline.reports.networks.results import Run
-from pipeline.reports.networks.section import gallery, section
-from pipeline.reports.page import Page, Picture, render
-from pipeline.reports.settings import Settings
+from pipeline.config import load
+from pipeline.config.profiles import use
+from pipeline.core.errors import UserError
+from pipeline.core.tables import vector_type, write_table
+from pipeline.evaluation.networks import measures, results, summary
+from pipeline.evaluation.networks.results import Run
+from pipeline.evaluation.settings import Settings
+from pipeline.report.networks import figures, tables
+from pipeline.report.networks.section import gallery, section
+from pipeline.report.page import Page, Picture, render
 from pipeline.stages import finetune
-from pipeline.tables import vector_type, write_table
+from pipeline.training.networks.run_tables import SCORES
 
 PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = Settings()

@@ -9,13 +9,13 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from pipeline.reports import page
-from pipeline.reports.charts import Axis, Bars, Chart
-from pipeline.reports.evaluation import evaluate
-from pipeline.reports.page import Page, Section, Text
-from pipeline.reports.sections import SAMPLE_NOTICE, build_page
-from pipeline.reports.settings import Settings
-from pipeline.reports.table import Column, Table
+from pipeline.evaluation.numbers import evaluate
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.table import Column, Table
+from pipeline.report import page
+from pipeline.report.charts import Axis, Bars, Chart
+from pipeline.report.page import Page, Section, Text
+from pipeline.report.sections import SAMPLE_NOTICE, build_page
 
 VOID = {"meta", "link", "img", "br"}
 

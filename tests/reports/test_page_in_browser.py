@@ -13,20 +13,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.reports import augmentation, classification, explained, gallery, page, studies
-from pipeline.reports.charts import Chart
-from pipeline.reports.classification_tables import read_classifiers
-from pipeline.reports.evaluation import evaluate
-from pipeline.reports.networks import figures as networks_figures
-from pipeline.reports.networks import results as networks_results
-from pipeline.reports.networks.section import section as networks_section
-from pipeline.reports.page import Page, Section
-from pipeline.reports.results import Run
-from pipeline.reports.sections import build_page
-from pipeline.reports.settings import Settings
-from pipeline.reports.studies import StudyResults
-from pipeline.reports.uncertainty import measure
-from pipeline.reports.uncertainty_page import uncertainty_sections
+from pipeline.evaluation.networks import results as networks_results
+from pipeline.evaluation.numbers import evaluate
+from pipeline.evaluation.results import Run
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.stated_uncertainty import measure
+from pipeline.report import (
+    augmentation_tables,
+    classification_section,
+    explained,
+    gallery,
+    page,
+    study_section,
+)
+from pipeline.report.charts import Chart
+from pipeline.report.classification_tables import read_classifiers
+from pipeline.report.networks import figures as networks_figures
+from pipeline.report.networks.section import section as networks_section
+from pipeline.report.page import Page, Section
+from pipeline.report.sections import build_page
+from pipeline.report.study_section import StudyResults
+from pipeline.report.uncertainty_page import uncertainty_sections
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -94,12 +101,12 @@ def more_sections(runs: Sequence[Run], settings: Settings, folder: Path) -> list
     heat = {"text": ["30 → 31.5"] * 2, **faces}
     looks.put(folder / "explained", "faces", "heat", heat, title="Grad-CAM", caption="Layer level4.")
     stated = measure(uncertain.JUDGED, uncertain.GROUPS, settings, rate=0.05, min_faces=30)
-    augmented = augmentation.tables(examples.MEASURED, examples.AGES, "age")
+    augmented = augmentation_tables.tables(examples.MEASURED, examples.AGES, "age")
     return [
-        studies.section(studies.with_rivals(a_study(), runs), settings),
+        study_section.section(study_section.with_rivals(a_study(), runs), settings),
         gallery.section(augmented, examples.pictures()),
         *networks_section(trained, settings, drawn),
-        *classification.sections(read_classifiers(folder / "classifiers", ["cross_entropy"])),
+        *classification_section.sections(read_classifiers(folder / "classifiers", ["cross_entropy"])),
         *explained.sections(folder / "explained"),
         *uncertainty_sections(stated),
     ]

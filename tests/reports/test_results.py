@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.reports import results
-from pipeline.tables import write_table
+from pipeline.core.errors import UserError
+from pipeline.core.tables import write_table
+from pipeline.evaluation import results
 
 SGD = Path("models/fixed/sgd")
 

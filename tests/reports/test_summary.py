@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from pipeline.reports import summary
-from pipeline.reports.evaluation import evaluate
-from pipeline.reports.sections import tiles
-from pipeline.reports.settings import Settings
+from pipeline.evaluation import summary
+from pipeline.evaluation.numbers import evaluate
+from pipeline.evaluation.settings import Settings
+from pipeline.report.sections import tiles
 
 
 def test_metrics_are_a_tree_of_numbers_that_json_takes(evaluated):

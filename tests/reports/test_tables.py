@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.reports import table, tables
-from pipeline.reports.evaluation import evaluate
-from pipeline.reports.settings import Settings
-from pipeline.reports.table import Column, Table
+from pipeline.evaluation import table
+from pipeline.evaluation.numbers import evaluate
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.table import Column, Table
+from pipeline.report import paper_tables
 
 
 @pytest.fixture(scope="module")
 def named(evaluated) -> dict[str, Table]:
-    return {made.name: made for made in tables.all_tables(evaluated)}
+    return {made.name: made for made in paper_tables.all_tables(evaluated)}
 
 
 def test_tables_2_and_3_have_the_papers_columns_first(named):
@@ -63,9 +64,9 @@ def test_seconds_are_shown_only_where_they_are_known(complete, named):
         ),
     )
     evaluated = evaluate(timed, Settings(resamples=10))
-    assert "seconds" in [column.key for column in tables.winners(evaluated, "fixed").columns]
+    assert "seconds" in [column.key for column in paper_tables.winners(evaluated, "fixed").columns]
     assert "seconds" not in [column.key for column in named["table4_fixed"].columns]
-    times = tables.times(evaluated).frame
+    times = paper_tables.times(evaluated).frame
     assert times["mean"].tolist() == [2.5] * 4
     assert times["total"].tolist() == [7.0] * 4, "as the log says, and not the sum over cores"
 
@@ -73,7 +74,7 @@ def test_seconds_are_shown_only_where_they_are_known(complete, named):
 def test_a_policy_the_paper_does_not_have_gets_no_number_of_the_paper(complete):
     run = dataclasses.replace(complete.runs[0], policy="tuned")
     evaluated = evaluate(dataclasses.replace(complete, runs=(run,)), Settings(resamples=10))
-    names = [made.name for made in tables.all_tables(evaluated)]
+    names = [made.name for made in paper_tables.all_tables(evaluated)]
     assert names[:2] == ["statistics_tuned", "models_tuned"]
 
 

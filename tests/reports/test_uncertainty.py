@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from pipeline.evaluation import stated_uncertainty
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.stated_uncertainty import Uncertainty, measure
+from pipeline.evaluation.table import Table
 from pipeline.metrics.calibration import Judged
-from pipeline.reports import uncertainty
-from pipeline.reports.charts import Chart
-from pipeline.reports.interactive import plotly_json
-from pipeline.reports.page import Page, render
-from pipeline.reports.png import png
-from pipeline.reports.settings import Settings
-from pipeline.reports.table import Table
-from pipeline.reports.uncertainty import Uncertainty, measure
-from pipeline.reports.uncertainty_page import uncertainty_charts, uncertainty_sections
-from pipeline.reports.uncertainty_tables import uncertainty_tables
+from pipeline.report.charts import Chart
+from pipeline.report.interactive import plotly_json
+from pipeline.report.page import Page, render
+from pipeline.report.png import png
+from pipeline.report.uncertainty_page import uncertainty_charts, uncertainty_sections
+from pipeline.report.uncertainty_tables import uncertainty_tables
 
 LEVELS = (0.5, 0.9)
 FACES = 400
@@ -133,7 +133,7 @@ def test_the_pit_shows_who_is_too_sure(found: Uncertainty) -> None:
 
 
 def test_metrics_are_plain_json_and_few(found: Uncertainty) -> None:
-    tree = uncertainty.metrics(found)
+    tree = stated_uncertainty.metrics(found)
     assert json.loads(json.dumps(tree, allow_nan=False)) == tree
     assert set(tree["ensemble"]["local"]) == {
         *("mae", "crps", "coverage_50", "coverage_90", "width_90", "worst_90", "brier", "roc_auc", "fnr")
@@ -163,7 +163,7 @@ def test_without_a_threshold_or_without_adults_there_is_less_to_say() -> None:
     silent = measure(unasked, {}, Settings(threshold=None, resamples=20))
     assert silent.roc.empty
     assert len(uncertainty_sections(silent)) == 1
-    assert "brier" not in uncertainty.metrics(silent)["ensemble"]["raw"]
+    assert "brier" not in stated_uncertainty.metrics(silent)["ensemble"]["raw"]
     young = {
         split: [Judged(**{**vars(one), "target": np.full(FACES, 9.0)}) for one in some]
         for split, some in JUDGED.items()

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline import params
-from pipeline.credentials import credentials_in, masked, masked_tree, names_a_secret
-from pipeline.errors import UserError, sentence_of
-from pipeline.profiles import use
-from pipeline.regression.storage import open_storage
+from pipeline import config as params
+from pipeline.config.profiles import use
+from pipeline.core.credentials import credentials_in, masked, masked_tree, names_a_secret
+from pipeline.core.errors import UserError, sentence_of
 from pipeline.stages.running import print_counts, write_log
-from pipeline.tracking.base import Tracker, Trackers
+from pipeline.tracking.tracker import Tracker, Trackers
+from pipeline.training.search.storage import open_storage
 
 PROJECT = Path(__file__).resolve().parents[2]
 SECRET = "Tr0ub4dor"
@@ -256,8 +256,8 @@ from pipeline import cli
 def act():
     {}
 
-sys.modules["pipeline.doctor"] = type(sys)("pipeline.doctor")
-sys.modules["pipeline.doctor"].print_diagnosis = act
+sys.modules["pipeline.cli.doctor"] = type(sys)("pipeline.cli.doctor")
+sys.modules["pipeline.cli.doctor"].print_diagnosis = act
 sys.argv[:1] = ["vec2age"]
 cli.main()
 """

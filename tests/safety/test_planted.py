@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.reports.provenance import revision
+from pipeline.report.provenance import revision
 
 SCRIPT = """
 from concurrent.futures import ProcessPoolExecutor
@@ -19,8 +19,8 @@ import helper
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.faces.pool import ordered_map
-from pipeline.processes import SPAWN, ensure_tracker
+from pipeline.core.pool import ordered_map
+from pipeline.core.processes import SPAWN, ensure_tracker
 
 path = list(__import__("sys").path)
 ensure_tracker()
@@ -47,7 +47,8 @@ def test_workers_import_nothing_from_the_current_folder_nor_the_script(bare_grou
 
 def test_python_that_ignores_its_environment_is_refused(bare_ground, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
-        "import sys\nsys.path[:0] = sys.argv[1:]\nfrom pipeline.processes import check_flags\ncheck_flags()\n"
+        "import sys\nsys.path[:0] = sys.argv[1:]\n"
+        "from pipeline.core.processes import check_flags\ncheck_flags()\n"
     )
     folders = bare_ground.environment["PYTHONPATH"].split(":")
     for flags, code in ((["-E"], 1), (["-E", "-P"], 0), (["-I"], 0), ([], 0)):

@@ -17,14 +17,14 @@ from skimage.data import astronaut
 
 from pipeline.encoders import View
 from pipeline.faces.extract import Settings
-from pipeline.regression.members import Members
-from pipeline.regression.mlp import Layout
-from pipeline.regression.uncertainty import Method
-from pipeline.regression.uncertainty_conformal import calibrate
 from pipeline.serving import bundle, packing
 from pipeline.serving.bundle import Bundle
-from pipeline.serving.encoding import EncoderSettings
+from pipeline.serving.rebuilt_encoders import EncoderSettings
 from pipeline.serving.reference import Reference
+from pipeline.training.mlp.layers import Layout
+from pipeline.training.mlp.members import Members
+from pipeline.uncertainty.conformal import calibrate
+from pipeline.uncertainty.methods import Method
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 128

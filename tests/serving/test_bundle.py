@@ -14,17 +14,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.backbones.trained import METADATA_KEY
+from pipeline.backbones.trunks import build_trunk
+from pipeline.core.errors import UserError
+from pipeline.core.tables import sha256
 from pipeline.encoders import View
-from pipeline.encoders.trained import METADATA_KEY
-from pipeline.encoders.trunks import build_trunk
-from pipeline.errors import UserError
 from pipeline.serving import packing
 from pipeline.serving.bundle import Bundle, load
 from pipeline.serving.card import model_card
-from pipeline.serving.encoding import EncoderSettings, matching_encoders
+from pipeline.serving.rebuilt_encoders import EncoderSettings, matching_encoders
 from pipeline.serving.reference import Reference, chosen, nearest
 from pipeline.serving.rows import judge
-from pipeline.tables import sha256
 
 New = Callable[..., str]
 DEEP = "[" * 100_000

@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline.errors import UserError
-from pipeline.regression.data import Standardisation
-from pipeline.regression.members import Members
-from pipeline.regression.mlp import Layout
+from pipeline.core.errors import UserError
 from pipeline.serving import onnx_export
 from pipeline.serving.onnx_export import write_onnx
+from pipeline.training.mlp.data import Standardisation
+from pipeline.training.mlp.layers import Layout
+from pipeline.training.mlp.members import Members
 
 
 def members(outputs: int = 1, **more: object) -> Members:
@@ -53,7 +53,7 @@ ELSEWHERE = """
 import sys
 from pathlib import Path
 import pipeline
-from pipeline.regression.members import Members
+from pipeline.training.mlp.members import Members
 from pipeline.serving.onnx_export import write_onnx
 assert str(Path(pipeline.__file__).resolve()).startswith(str(Path.cwd())), pipeline.__file__
 write_onnx(Members.load(Path("members.safetensors")), Path("r.onnx"))

@@ -26,24 +26,24 @@ import torch
 from PIL import Image, ImageOps
 
 import pipeline
-from pipeline.encoders.base import combine
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.files import printable
+from pipeline.core.tables import atomic_file
+from pipeline.encoders.encoder import combine
 from pipeline.faces.extract import Face, Settings, crop_file
 from pipeline.faces.images import decode
 from pipeline.faces.quality import Quality
-from pipeline.opening import printable
-from pipeline.serving import looking, outputs, overlay
+from pipeline.serving import looking, overlay, prediction_files
 from pipeline.serving import parts as parts_module
 from pipeline.serving import run as run_module
 from pipeline.serving.bundle import Bundle
+from pipeline.serving.inputs import Source, count, walk
 from pipeline.serving.looking import Seen, look
 from pipeline.serving.memory import in_memory
 from pipeline.serving.overlay import NotDrawnWarning, copy_path, draw_all
 from pipeline.serving.rows import SCHEMA, rows
 from pipeline.serving.run import predict_files
-from pipeline.serving.sources import Source, count, walk
 from pipeline.serving.stream import Block, blocks, encoded
-from pipeline.tables import atomic_file
 
 PROJECT = Path(__file__).resolve().parents[2]
 Pixels = npt.NDArray[np.uint8]
@@ -181,7 +181,7 @@ def test_json_lines_hold_the_same(
     finished: tuple[Path, dict[str, int]], tmp_path: Path, model: Bundle
 ) -> None:
     table = pq.read_table(finished[0])
-    outputs.write(tmp_path / "a.jsonl", SCHEMA, [table.slice(0, 3), table.slice(3)], model.id)
+    prediction_files.write(tmp_path / "a.jsonl", SCHEMA, [table.slice(0, 3), table.slice(3)], model.id)
     lines = (tmp_path / "a.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == table.to_pylist()
 
@@ -484,9 +484,9 @@ def test_a_full_disk_is_said_of_the_output(
     with pytest.raises(OSError, match="No space left") as caught:
         predict_files([tmp_path / "in/a.png"], model, tmp_path / "k.csv", workers=1)
     assert caught.value.filename == str(tmp_path / "k.csv")
-    monkeypatch.setattr(outputs, "atomic_file", full)
+    monkeypatch.setattr(prediction_files, "atomic_file", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        outputs.write(tmp_path / "x.csv", SCHEMA, [], model.id)
+        prediction_files.write(tmp_path / "x.csv", SCHEMA, [], model.id)
     assert caught.value.filename == str(tmp_path / "x.csv")
 
 

@@ -17,17 +17,17 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.datasets.sources import walk as ingested
-from pipeline.errors import UserError
-from pipeline.opening import Unusable, open_inside
-from pipeline.rejects import Rejects
-from pipeline.serving import outputs
+from pipeline.core.errors import UserError
+from pipeline.core.files import Unusable, open_inside
+from pipeline.core.rejects import Rejects
+from pipeline.datasets.listing import walk as ingested
+from pipeline.serving import prediction_files
 from pipeline.serving.bundle import Bundle
-from pipeline.serving.labels import drawn_on
+from pipeline.serving.inputs import Source, walk
+from pipeline.serving.label_drawing import drawn_on
 from pipeline.serving.overlay import MARK, NotDrawnWarning, draw_all, is_free
 from pipeline.serving.rows import SCHEMA
 from pipeline.serving.run import check_beside, predict_files
-from pipeline.serving.sources import Source, walk
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROW = {"file": "in/a.jpg", "status": "no_face", "faces": 0, "model": "m"}
@@ -106,7 +106,7 @@ def test_an_output_or_copies_beside_pictures_that_are_named_are_refused(letters:
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_file_of_anybody_s_is_read_no_further_than_it_is_foreign(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x.{suffix}"
-    outputs.write(path, SCHEMA, [pa.Table.from_pylist([ROW], schema=SCHEMA)], "m")
+    prediction_files.write(path, SCHEMA, [pa.Table.from_pylist([ROW], schema=SCHEMA)], "m")
     whole = path.read_bytes()
     beginnings = [b"", whole.splitlines(keepends=True)[0]] if suffix == "csv" else [b"", whole]
     for data in (
@@ -114,12 +114,12 @@ def test_a_file_of_anybody_s_is_read_no_further_than_it_is_foreign(suffix: str, 
     ):
         path.write_bytes(data)
         with pytest.raises(UserError, match="is a file that predict did not write"):
-            outputs.check_replaceable(path, "m", ["in"])
+            prediction_files.check_replaceable(path, "m", ["in"])
     path.write_bytes(whole.replace(b"in/a", b"of/b") + b"1" * 10)
     with path.open("r+b") as file:
         file.truncate(2**36)  # memory for that there is not
     with pytest.raises(UserError, match="output"):
-        outputs.check_replaceable(path, "m", ["in"])
+        prediction_files.check_replaceable(path, "m", ["in"])
 
 
 def test_a_file_is_replaced_by_the_same_question_alone(letters: Path, model: Bundle) -> None:
@@ -146,10 +146,10 @@ def test_another_models_table_is_not_replaced(tmp_path: Path) -> None:
     folder.mkdir()
     for suffix in ("csv", "jsonl", "parquet"):
         path = folder / f"x.{suffix}"
-        outputs.write(path, SCHEMA, [pa.Table.from_pylist([ROW], schema=SCHEMA)], "m")
-        outputs.check_replaceable(path, "m", ["in"])
+        prediction_files.write(path, SCHEMA, [pa.Table.from_pylist([ROW], schema=SCHEMA)], "m")
+        prediction_files.check_replaceable(path, "m", ["in"])
         with pytest.raises(UserError, match="holds predictions of another model"):
-            outputs.check_replaceable(path, "n", ["in"])
+            prediction_files.check_replaceable(path, "n", ["in"])
 
 
 def test_an_output_that_is_a_link_stays_one_and_a_pipe_is_refused(letters: Path, model: Bundle) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.encoders.augmented import calibration_table
-from pipeline.profiles import use
-from pipeline.rejects import Rejects
-from pipeline.stages import files
-from pipeline.tables import vector_type, write_table
+from pipeline.augmentation.augmented_tables import calibration_table
+from pipeline.config.profiles import use
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import vector_type, write_table
+from pipeline.stages import locations
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -58,12 +58,14 @@ def make_project() -> Callable[..., Path]:
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector_type(6)),
             }
         )
-        write_table(faces, folder / files.FACES, "vec2age embed", {"encoders": "none"})
+        write_table(faces, folder / locations.FACES, "vec2age embed", {"encoders": "none"})
         none = faces.slice(0, 0).append_column("parent_id", pa.array([], pa.string()))
-        write_table(none, folder / files.AUGMENTED, "vec2age augment")
-        write_table(calibration_table([], (0.6, 0.98), {}), folder / files.CALIBRATION, "vec2age augment")
-        write_table(pa.table({"bin": pa.array([], pa.int64())}), folder / files.BALANCE, "vec2age augment")
-        write_table(Rejects().table(), folder / files.REJECTS, "vec2age split")
+        write_table(none, folder / locations.AUGMENTED, "vec2age augment")
+        write_table(calibration_table([], (0.6, 0.98), {}), folder / locations.CALIBRATION, "vec2age augment")
+        write_table(
+            pa.table({"bin": pa.array([], pa.int64())}), folder / locations.BALANCE, "vec2age augment"
+        )
+        write_table(Rejects().table(), folder / locations.REJECTS, "vec2age split")
         return folder
 
     return make

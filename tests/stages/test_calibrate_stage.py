@@ -16,27 +16,28 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import save_file
 
-from pipeline import params
+from pipeline import config as params
+from pipeline.augmentation.augmented_tables import calibration_table
+from pipeline.backbones.trained import METADATA_KEY
+from pipeline.backbones.trunks import build_trunk
+from pipeline.cli import export
+from pipeline.cli.where import print_results
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import producer_of, read_table, vector_type, vectors_of, write_table
 from pipeline.encoders import build
-from pipeline.encoders.augmented import calibration_table
 from pipeline.encoders.stored import StoredEncoders
-from pipeline.encoders.trained import METADATA_KEY
-from pipeline.encoders.trunks import build_trunk
-from pipeline.errors import UserError
+from pipeline.evaluation.settings import Settings
+from pipeline.evaluation.table import Table
 from pipeline.faces import shards
 from pipeline.faces.extract import crop_id
-from pipeline.params import Params
-from pipeline.regression.members import Members
-from pipeline.rejects import Rejects
-from pipeline.reports.settings import Settings
-from pipeline.reports.table import Table
-from pipeline.reports.uncertainty_page import uncertainty_sections
+from pipeline.report.uncertainty_page import uncertainty_sections
 from pipeline.serving.bundle import MODEL, load
 from pipeline.serving.rows import judge
-from pipeline.stages import calibrate, evaluate, exporting, files, find_lr, ingest, report, train
-from pipeline.stages.results import print_results
+from pipeline.stages import calibrate, evaluate, find_lr, ingest, locations, report, train
 from pipeline.stages.uncertain import measured_uncertainty
-from pipeline.tables import producer_of, read_table, vector_type, vectors_of, write_table
+from pipeline.training.mlp.members import Members
 
 PROJECT = Path(__file__).resolve().parents[2]
 WIDTH = 6
@@ -90,24 +91,24 @@ def write_inputs() -> None:
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=vector_type(WIDTH)),
         }
     )
-    write_table(faces, files.FACES, "vec2age embed", {"encoders": "none"})
+    write_table(faces, locations.FACES, "vec2age embed", {"encoders": "none"})
     none = faces.slice(0, 0).append_column("parent_id", pa.array([], pa.string()))
     drawn = {"augment": settings().augment.model_dump(exclude={"pictures"}), "seed": settings().seed}
-    write_table(none, files.AUGMENTED, "vec2age augment", drawn)
+    write_table(none, locations.AUGMENTED, "vec2age augment", drawn)
     write_data(settings())
-    write_table(calibration_table([], (0.6, 0.98), {}), files.CALIBRATION, "vec2age augment")
-    write_table(pa.table({"bin": pa.array([], pa.int64())}), files.BALANCE, "vec2age augment")
-    write_table(ingest.NO_VECTORS, files.READY_VECTORS, "vec2age ingest")
-    write_table(Rejects().table(), files.REJECTS, "vec2age split")
+    write_table(calibration_table([], (0.6, 0.98), {}), locations.CALIBRATION, "vec2age augment")
+    write_table(pa.table({"bin": pa.array([], pa.int64())}), locations.BALANCE, "vec2age augment")
+    write_table(ingest.NO_VECTORS, locations.READY_VECTORS, "vec2age ingest")
+    write_table(Rejects().table(), locations.REJECTS, "vec2age split")
 
 
 def write_data(wanted: Params) -> None:
     """The tables of ingest and split, as far as anything here reads them."""
-    faces = read_table(files.FACES, ["face_id", "split"])
+    faces = read_table(locations.FACES, ["face_id", "split"])
     data = {"data": wanted.data.model_dump(), "ingest": wanted.ingest.model_dump()}
-    write_table(faces.select(["face_id"]), files.MANIFEST, "vec2age ingest", data)
+    write_table(faces.select(["face_id"]), locations.MANIFEST, "vec2age ingest", data)
     split = {"seed": wanted.seed, "split": wanted.split.model_dump()}
-    write_table(faces, files.SPLITS, "vec2age split", split)
+    write_table(faces, locations.SPLITS, "vec2age split", split)
 
 
 def hashes(*folders: Path) -> dict[str, str]:
@@ -143,7 +144,7 @@ def copy(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path) -> None:
-    before = hashes(files.CALIBRATED, files.TABLES)
+    before = hashes(locations.CALIBRATED, locations.TABLES)
     assert {Path(name).name for name in before} >= {
         "single.safetensors",
         "ensemble.safetensors",
@@ -155,29 +156,31 @@ def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path
         "calibration.parquet",
         "uncertainty.csv",
     }
-    shutil.rmtree(files.CALIBRATED)
-    shutil.rmtree(files.TABLES)
+    shutil.rmtree(locations.CALIBRATED)
+    shutil.rmtree(locations.TABLES)
     calibrate.run(settings(), 2)
     evaluate.run(settings(), 2)
-    assert hashes(files.CALIBRATED, files.TABLES) == before
+    assert hashes(locations.CALIBRATED, locations.TABLES) == before
 
 
 def test_test_targets_play_no_part_in_calibration(copy: Path) -> None:
-    before = {name: one for name, one in hashes(files.CALIBRATED).items() if "safetensors" in name}
-    tables = {path.name: read_table(path) for path in files.CALIBRATED.glob("*.parquet")}
-    faces = read_table(files.FACES)
+    before = {name: one for name, one in hashes(locations.CALIBRATED).items() if "safetensors" in name}
+    tables = {path.name: read_table(path) for path in locations.CALIBRATED.glob("*.parquet")}
+    faces = read_table(locations.FACES)
     wrong = np.where(np.array(faces["split"]) == "test", 99.0, np.array(faces["target"]))
-    write_table(faces.set_column(1, "target", pa.array(wrong)), files.FACES, "vec2age embed", {})
+    write_table(faces.set_column(1, "target", pa.array(wrong)), locations.FACES, "vec2age embed", {})
     train.run(settings(), 1, optimizer="adam", policy="fixed")
     calibrate.run(settings(), 1)
     # the tables name the faces that they were made from, which are others now: their rows are the same
-    again = {path.name: read_table(path) for path in files.CALIBRATED.glob("*.parquet")}
+    again = {path.name: read_table(path) for path in locations.CALIBRATED.glob("*.parquet")}
     assert again == tables
-    assert {name: one for name, one in hashes(files.CALIBRATED).items() if "safetensors" in name} == before
+    assert {
+        name: one for name, one in hashes(locations.CALIBRATED).items() if "safetensors" in name
+    } == before
 
 
 def test_the_table_holds_every_method_raw_and_conformal_with_all_that_was_asked(inside: Path) -> None:
-    table = pd.read_csv(files.TABLES / "uncertainty.csv")
+    table = pd.read_csv(locations.TABLES / "uncertainty.csv")
     assert len(table) == 4 * 3
     for level in ("50", "80", "90", "95"):
         assert table[f"coverage_{level}"].between(0, 1).all()
@@ -185,22 +188,22 @@ def test_the_table_holds_every_method_raw_and_conformal_with_all_that_was_asked(
     conformal = table[~table["title"].str.contains("raw")]
     # 100 validation and 100 test faces: two standard deviations are some nine points
     np.testing.assert_allclose(conformal["coverage_90"], 0.9, atol=0.1)
-    ensemble = read_table(files.CALIBRATED / "predictions.parquet").to_pandas()
+    ensemble = read_table(locations.CALIBRATED / "predictions.parquet").to_pandas()
     ensemble = ensemble[ensemble["method"] == "ensemble"].set_index("face_id")["prediction"]
-    faces = read_table(files.FACES, ["face_id", "target", "split"]).to_pandas().set_index("face_id")
+    faces = read_table(locations.FACES, ["face_id", "target", "split"]).to_pandas().set_index("face_id")
     test = faces[faces["split"] == "test"]
     expected = (ensemble[test.index] - test["target"]).abs().mean()
     row = table[table["title"] == "ensemble, raw"].iloc[0]
     assert row["mae"] == pytest.approx(expected, rel=1e-4)
     assert table["worst_90"].notna().all()
-    assert set(pd.read_csv(files.TABLES / "uncertainty_groups.csv")["grouping"]) == {"age", "gender"}
-    under = pd.read_csv(files.TABLES / "uncertainty_under.csv")
+    assert set(pd.read_csv(locations.TABLES / "uncertainty_groups.csv")["grouping"]) == {"age", "gender"}
+    under = pd.read_csv(locations.TABLES / "uncertainty_under.csv")
     assert under["fnr"].between(0, 1).all()
     assert (under["fnr_low"] <= under["fnr"]).all()
 
 
 def test_metrics_show_uncertainty_beside_the_errors(inside: Path) -> None:
-    metrics = json.loads(files.METRICS.read_text())
+    metrics = json.loads(locations.METRICS.read_text())
     assert set(metrics["uncertainty"]) == {"single", "ensemble", "swag", "quantile"}
     assert set(metrics["uncertainty"]["quantile"]) == {"raw", "split", "cqr"}
     assert metrics["uncertainty"]["ensemble"]["local"]["coverage_90"] > 0.7
@@ -210,11 +213,11 @@ def test_metrics_show_uncertainty_beside_the_errors(inside: Path) -> None:
 def test_the_page_has_a_section_on_uncertainty_and_one_on_the_threshold(copy: Path) -> None:
     shutil.copy(PROJECT / "params.yaml", "params.yaml")
     report.run(settings(), 1)
-    page = files.PAGE.read_text(encoding="utf-8")
+    page = locations.PAGE.read_text(encoding="utf-8")
     assert 'id="calibrated-uncertainty"' in page
     assert 'id="under-18"' in page
     for name in ("coverage", "coverage_by_group", "pit", "under_roc", "under_reliability"):
-        assert (files.FIGURES / f"{name}.png").exists()
+        assert (locations.FIGURES / f"{name}.png").exists()
 
 
 def test_without_a_threshold_nothing_is_said_of_it(copy: Path) -> None:
@@ -222,13 +225,13 @@ def test_without_a_threshold_nothing_is_said_of_it(copy: Path) -> None:
     asked = settings(evaluate__threshold=None)
     evaluate.run(asked, 1)
     report.run(asked, 1)
-    assert not (files.TABLES / "uncertainty_under.csv").exists()
-    assert "under-18" not in files.PAGE.read_text(encoding="utf-8")
-    assert "brier" not in files.METRICS.read_text()
+    assert not (locations.TABLES / "uncertainty_under.csv").exists()
+    assert "under-18" not in locations.PAGE.read_text(encoding="utf-8")
+    assert "brier" not in locations.METRICS.read_text()
 
 
 def test_evaluate_says_where_nothing_was_calibrated(copy: Path) -> None:
-    shutil.rmtree(files.CALIBRATED)
+    shutil.rmtree(locations.CALIBRATED)
     summary = evaluate.run(settings(), 1)
     assert summary["uncertainty"] == "not measured: run vec2age calibrate"
 
@@ -239,16 +242,16 @@ def test_too_few_validation_faces_are_said_and_the_errors_are_reported_all_the_s
     summary = calibrate.run(settings(calibrate__levels=[0.9, 0.999]), 1)
     assert summary["methods"] == 0
     assert "100 validation faces are too few to calibrate intervals of 99.9%: it takes 999" in summary["why"]
-    assert list(files.CALIBRATED.iterdir()) == [files.UNCALIBRATED]
+    assert list(locations.CALIBRATED.iterdir()) == [locations.UNCALIBRATED]
     why = f"{summary['why']}"
     shutil.copy(PROJECT / "params.yaml", "params.yaml")
     assert evaluate.run(settings(), 1)["uncertainty"] == f"not measured: {why}"
     report.run(settings(), 1)
-    assert f"Not measured: {why}." in html.unescape(files.PAGE.read_text())
+    assert f"Not measured: {why}." in html.unescape(locations.PAGE.read_text())
     print_results()
     assert f"Nothing was calibrated: {why}" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(UserError, match=re.escape(f"nothing is calibrated that could be exported: {why}")):
-        exporting.export(settings(), Path("bundle"))
+        export.export(settings(), Path("bundle"))
 
 
 @pytest.mark.parametrize(
@@ -298,9 +301,9 @@ def test_groups_are_calibrated_by_themselves_and_what_is_left_out_is_said(copy: 
     summary = calibrate.run(settings(calibrate__groups="gender", calibrate__swag__lr=1e9), 1)
     assert "lower calibrate.swag.lr" in str(summary["left out: swag"])
     assert summary["left out: views"] == "calibrate.views is 0"
-    table = read_table(files.CALIBRATED / "calibration.parquet").to_pandas()
+    table = read_table(locations.CALIBRATED / "calibration.parquet").to_pandas()
     assert set(table["group"]) == {"all", "female", "male"}
-    assert not (files.CALIBRATED / "swag.safetensors").exists()
+    assert not (locations.CALIBRATED / "swag.safetensors").exists()
     evaluate.run(settings(calibrate__groups="gender"), 1)
 
 
@@ -319,7 +322,7 @@ class Colours:
 def test_views_are_drawn_of_validation_and_test_faces_only(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faces = read_table(files.FACES)
+    faces = read_table(locations.FACES)
     rng = np.random.default_rng(5)
     encoder = Colours()
     rows = []
@@ -340,11 +343,11 @@ def test_views_are_drawn_of_validation_and_test_faces_only(
                 **dict.fromkeys(shards.MEASURES, 0.0),
             }
         )
-    write_table(pa.Table.from_pylist(rows, schema=shards.SCHEMA), shards.path_of(files.CROPS, 0), "crop")
+    write_table(pa.Table.from_pylist(rows, schema=shards.SCHEMA), shards.path_of(locations.CROPS, 0), "crop")
 
     monkeypatch.setattr(calibrate, "settled_encoders", lambda params: ([encoder], ["as it is"]))
-    own = StoredEncoders([encoder], files.STORE)
-    for batch in shards.iterate(files.CROPS):
+    own = StoredEncoders([encoder], locations.STORE)
+    for batch in shards.iterate(locations.CROPS):
         own(batch.column("crop_id").to_pylist(), *shards.arrays(batch))
     wanted = settings(calibrate__views=2, augment__operations=[{"name": "flip"}, {"name": "zoom"}],
                       augment__min_similarity=-1.0, augment__max_similarity=1.0)  # fmt: skip
@@ -361,24 +364,24 @@ def test_views_are_drawn_of_validation_and_test_faces_only(
     assert again.equals(views)
     summary = calibrate.run(wanted, 1)
     assert summary["views"] == said
-    assert "views" in read_table(files.CALIBRATED / "predictions.parquet")["method"].to_pylist()
+    assert "views" in read_table(locations.CALIBRATED / "predictions.parquet")["method"].to_pylist()
 
 
 def test_the_ensemble_kept_for_export_is_without_the_diverged(inside: Path) -> None:
-    ensemble = Members.load(files.CALIBRATED / "ensemble.safetensors")
-    single = Members.load(files.CALIBRATED / "single.safetensors")
-    scores = read_table(files.run_folder("adam", "fixed") / "scores.parquet").to_pandas()
+    ensemble = Members.load(locations.CALIBRATED / "ensemble.safetensors")
+    single = Members.load(locations.CALIBRATED / "single.safetensors")
+    scores = read_table(locations.run_folder("adam", "fixed") / "scores.parquet").to_pandas()
     assert len(ensemble) == (~scores["diverged"]).sum()
     assert single.seeds == (scores.loc[scores["val_mae"].idxmin(), "seed"],)
 
 
 def test_export_packs_what_was_calibrated_and_the_bundle_says_the_same_of_a_face(copy: Path) -> None:
-    summary = exporting.export(settings(), Path("bundle"), onnx=False)
+    summary = export.export(settings(), Path("bundle"), onnx=False)
     found = load(Path("bundle"), pictures=False)
     assert summary["id"] == found.id
     assert summary["models"] == 3
-    faces = read_table(files.FACES)
-    table = read_table(files.CALIBRATED / "predictions.parquet").to_pandas()
+    faces = read_table(locations.FACES)
+    table = read_table(locations.CALIBRATED / "predictions.parquet").to_pandas()
     expected = table[table["method"] == "ensemble"].set_index("face_id")
     judged = faces.filter(pa.compute.not_equal(faces["split"], "train"))
     rows = judge(found, vectors_of(judged))
@@ -391,7 +394,7 @@ def test_export_packs_what_was_calibrated_and_the_bundle_says_the_same_of_a_face
         for row, age, part in zip(rows, target, split, strict=True)
         if part == "test"
     ]
-    table = pd.read_csv(files.TABLES / "uncertainty.csv")
+    table = pd.read_csv(locations.TABLES / "uncertainty.csv")
     claimed = table.loc[table["title"] == "ensemble, locally weighted conformal", "coverage_90"].iloc[0]
     assert np.mean(held) == pytest.approx(claimed, abs=0.011), "what was measured is what is served"
     about = found.described.model_dump()
@@ -404,15 +407,15 @@ def test_export_packs_what_was_calibrated_and_the_bundle_says_the_same_of_a_face
     assert "| gender | female |" in card
     assert "| coverage_90 |" in card
     before = hashes(Path("bundle"))
-    exporting.export(settings(), Path("bundle"), onnx=False)
+    export.export(settings(), Path("bundle"), onnx=False)
     assert hashes(Path("bundle")) == before
 
 
 @pytest.mark.parametrize("method", ["single", "swag", "quantile"])
 def test_every_method_can_be_exported(copy: Path, method: str) -> None:
     kind = "cqr" if method == "quantile" else "split"
-    exporting.export(settings(export__method=method, export__kind=kind), Path("bundle"), onnx=False)
-    rows = judge(load(Path("bundle"), pictures=False), vectors_of(read_table(files.FACES)))
+    export.export(settings(export__method=method, export__kind=kind), Path("bundle"), onnx=False)
+    rows = judge(load(Path("bundle"), pictures=False), vectors_of(read_table(locations.FACES)))
     assert all(row["lower"] <= row["prediction"] <= row["upper"] for row in rows)
 
 
@@ -420,9 +423,9 @@ def test_where_groups_are_columns_the_widest_interval_is_served(copy: Path) -> N
     grouped = settings(calibrate__groups="gender")
     calibrate.run(grouped, 1)
     evaluate.run(grouped, 1)
-    exporting.export(grouped, Path("bundle"), onnx=False)
+    export.export(grouped, Path("bundle"), onnx=False)
     found = load(Path("bundle"), pictures=False)
-    x = vectors_of(read_table(files.FACES))
+    x = vectors_of(read_table(locations.FACES))
     said = found.method(x)
     widest = np.array([row["upper"] - row["lower"] for row in judge(found, x)])
     for name in ("female", "male", "all"):
@@ -444,21 +447,21 @@ def test_an_export_that_cannot_be_had_is_one_sentence(
     copy: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError) as raised:
-        exporting.export(settings(**changes), Path("bundle"))
+        export.export(settings(**changes), Path("bundle"))
     assert sentence in str(raised.value)
 
 
 def test_export_without_calibration_names_the_stage(copy: Path) -> None:
-    shutil.rmtree(files.CALIBRATED)
+    shutil.rmtree(locations.CALIBRATED)
     with pytest.raises(UserError, match="run the stage that writes it"):
-        exporting.export(settings(), Path("bundle"))
+        export.export(settings(), Path("bundle"))
 
 
 def embed_as(encoders: str) -> None:
     """The same faces, as another `embed` would have written them."""
-    faces = read_table(files.FACES)
+    faces = read_table(locations.FACES)
     settings = {"encoders": encoders, "combine": "concatenate"}
-    write_table(faces, files.FACES, "vec2age embed", settings)
+    write_table(faces, locations.FACES, "vec2age embed", settings)
 
 
 LITTLE: dict[str, Any] = {"calibrate__swag__members": 0, "calibrate__quantile__seeds": 0}
@@ -471,7 +474,7 @@ def test_export_refuses_encoders_that_are_not_those_of_the_vectors(copy: Path) -
     calibrate.run(settings(), 1)
     evaluate.run(settings(), 1)
     with pytest.raises(UserError, match=f"trained on vectors of {re.escape(STRANGER)}, the encoder here is"):
-        exporting.export(settings(), Path("bundle"))
+        export.export(settings(), Path("bundle"))
     assert not Path("bundle").exists()
 
 
@@ -482,7 +485,7 @@ def test_models_of_vectors_that_have_changed_since_are_neither_calibrated_nor_ex
     path = Path(f"embeddings/{name}.parquet")
     write_table(read_table(path), path, "vec2age embed", {"encoders": STRANGER, "combine": "average"})
     with pytest.raises(UserError) as raised:
-        exporting.export(settings(), Path("bundle"), onnx=False)
+        export.export(settings(), Path("bundle"), onnx=False)
     assert str(raised.value) == (
         f"models/calibrated was made from another {path} than there is now: run vec2age calibrate again "
         "(dvc repro)"
@@ -493,7 +496,7 @@ def test_models_of_vectors_that_have_changed_since_are_neither_calibrated_nor_ex
 
 
 def test_models_that_do_not_say_what_they_were_made_from_are_refused(copy: Path) -> None:
-    path = files.run_folder("adam", "fixed") / "scores.parquet"
+    path = locations.run_folder("adam", "fixed") / "scores.parquet"
     write_table(read_table(path), path, "vec2age train", {})
     with pytest.raises(UserError, match=r"models/fixed/adam does not say what vectors it was made from"):
         calibrate.run(settings(), 1)
@@ -517,7 +520,7 @@ def test_export_refuses_settings_of_calibrate_that_have_changed_since(
     copy: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError) as raised:
-        exporting.export(settings(**changes), Path("bundle"), onnx=False)
+        export.export(settings(**changes), Path("bundle"), onnx=False)
     assert sentence in str(raised.value)
     assert str(raised.value).endswith("run vec2age calibrate again (dvc repro)")
 
@@ -580,7 +583,7 @@ def test_export_refuses_a_setting_that_has_changed_since_anything_was_made_with_
 ) -> None:
     more = " and what follows it" if stage in EARLY.split() else ""
     with pytest.raises(UserError) as raised:
-        exporting.export(settings(**changes), Path("bundle"), onnx=False)
+        export.export(settings(**changes), Path("bundle"), onnx=False)
     assert str(raised.value) == f"{sentence}: run vec2age {stage}{more} again (dvc repro)"
     assert not Path("bundle").exists()
 
@@ -589,29 +592,32 @@ def test_export_takes_changed_settings_once_the_stages_ran_again(copy: Path) -> 
     changed = settings(train__recipe__epochs=3)
     train.run(changed, 1, optimizer="adam", policy="fixed")
     with pytest.raises(UserError, match=r"^train.recipe.epochs is 3, models/calibrated was made with 6: run"):
-        exporting.export(changed, Path("bundle"), onnx=False)
+        export.export(changed, Path("bundle"), onnx=False)
     calibrate.run(changed, 1)
     with pytest.raises(UserError, match=r"^reports/metrics.json was measured of another models/calibrated"):
-        exporting.export(changed, Path("bundle"), onnx=False)
+        export.export(changed, Path("bundle"), onnx=False)
     evaluate.run(changed, 1)
-    exporting.export(changed, Path("bundle"), onnx=False)
+    export.export(changed, Path("bundle"), onnx=False)
     assert json.loads(Path("bundle/params.json").read_text())["train"]["recipe"]["epochs"] == 3
 
 
 def test_export_refuses_models_that_were_trained_again_after_the_calibration(copy: Path) -> None:
     train.run(settings(train__recipe__epochs=3), 1, optimizer="adam", policy="fixed")
-    path = files.run_folder("adam", "fixed") / "scores.parquet"
+    path = locations.run_folder("adam", "fixed") / "scores.parquet"
     made = producer_of(path)["settings"] | {"epochs": 6}
     write_table(read_table(path), path, "vec2age train", made)
     with pytest.raises(UserError, match=r"^models/fixed/adam holds other models than models/calibrated was"):
-        exporting.export(settings(), Path("bundle"), onnx=False)
+        export.export(settings(), Path("bundle"), onnx=False)
 
 
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        (files.CALIBRATED / "calibration.parquet", "models/calibrated does not say what seed was then"),
-        (files.BASELINES / "settings.parquet", "reports/metrics.json does not say what evaluate was then"),
+        (locations.CALIBRATED / "calibration.parquet", "models/calibrated does not say what seed was then"),
+        (
+            locations.BASELINES / "settings.parquet",
+            "reports/metrics.json does not say what evaluate was then",
+        ),
     ],
 )
 def test_export_refuses_what_does_not_say_how_it_was_made(copy: Path, path: Path, said: str) -> None:
@@ -621,13 +627,13 @@ def test_export_refuses_what_does_not_say_how_it_was_made(copy: Path, path: Path
         del older["seed"]
     write_table(read_table(path), path, made["producer"], older)
     with pytest.raises(UserError, match=f"^{said}: run {made['producer']} again"):
-        exporting.export(settings(), Path("bundle"), onnx=False)
+        export.export(settings(), Path("bundle"), onnx=False)
 
 
 def test_export_refuses_crops_of_other_settings_than_those_of_now(copy: Path) -> None:
     cut = settings().crop.model_dump() | {"detector_settings": {}}
     made = {"encoders": "none", "combine": "concatenate", "crop": cut}
-    write_table(read_table(files.FACES), files.FACES, "vec2age embed", made)
+    write_table(read_table(locations.FACES), locations.FACES, "vec2age embed", made)
     train.run(settings(), 1, optimizer="adam", policy="fixed")
     calibrate.run(settings(), 1)
     evaluate.run(settings(), 1)
@@ -642,8 +648,8 @@ def test_export_refuses_crops_of_other_settings_than_those_of_now(copy: Path) ->
         ),
     ):
         with pytest.raises(UserError, match=f"^{sentence}"):
-            exporting.export(settings(**changes), Path("bundle"), onnx=False)
-    exporting.export(settings(), Path("bundle"), onnx=False)
+            export.export(settings(**changes), Path("bundle"), onnx=False)
+    export.export(settings(), Path("bundle"), onnx=False)
 
 
 def test_groups_are_measured_as_they_were_calibrated_whatever_params_say_by_now(copy: Path) -> None:
@@ -660,9 +666,9 @@ def test_groups_are_measured_as_they_were_calibrated_whatever_params_say_by_now(
 def test_coverage_and_errors_are_over_subjects_where_they_are_known(copy: Path) -> None:
     wanted = Settings(resamples=20)
     before = measured_uncertainty(settings(), wanted)
-    faces = read_table(files.FACES)
+    faces = read_table(locations.FACES)
     who = pa.array([f"s{target:g}" for target in faces["target"].to_pylist()])
-    write_table(faces.append_column("subject", who), files.FACES, "vec2age embed", {"encoders": "none"})
+    write_table(faces.append_column("subject", who), locations.FACES, "vec2age embed", {"encoders": "none"})
     after = measured_uncertainty(settings(), wanted)
     assert before is not None
     assert after is not None
@@ -679,20 +685,24 @@ def test_coverage_and_errors_are_over_subjects_where_they_are_known(copy: Path) 
 
 
 def test_a_bundle_names_the_data_that_its_vectors_were_made_from(copy: Path) -> None:
-    made = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.MANIFEST, files.SPLITS)}
-    write_table(read_table(files.FACES), files.FACES, "vec2age embed", {"sha256": made})
+    made = {
+        str(path): sha256(path.read_bytes()).hexdigest() for path in (locations.MANIFEST, locations.SPLITS)
+    }
+    write_table(read_table(locations.FACES), locations.FACES, "vec2age embed", {"sha256": made})
     train.run(settings(), 1, optimizer="adam", policy="fixed")
     calibrate.run(settings(), 1)
     evaluate.run(settings(), 1)
-    exporting.export(settings(), Path("bundle"), onnx=False)
-    own = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.FACES, files.AUGMENTED)}
+    export.export(settings(), Path("bundle"), onnx=False)
+    own = {
+        str(path): sha256(path.read_bytes()).hexdigest() for path in (locations.FACES, locations.AUGMENTED)
+    }
     assert load(Path("bundle"), pictures=False).described.data.sha256 == made | own
-    later = read_table(files.SPLITS).slice(1)
-    write_table(later, files.SPLITS, "vec2age split", producer_of(files.SPLITS)["settings"])
+    later = read_table(locations.SPLITS).slice(1)
+    write_table(later, locations.SPLITS, "vec2age split", producer_of(locations.SPLITS)["settings"])
     with pytest.raises(
         UserError, match=r"^data/splits.parquet is another than when .* run vec2age embed and"
     ):
-        exporting.export(settings(), Path("bundle"), onnx=False)
+        export.export(settings(), Path("bundle"), onnx=False)
 
 
 def test_an_exported_bundle_holds_the_network_that_encodes_and_no_place_of_this_machine(copy: Path) -> None:
@@ -715,7 +725,7 @@ def test_an_exported_bundle_holds_the_network_that_encodes_and_no_place_of_this_
     train.run(wanted, 1, optimizer="adam", policy="fixed")
     calibrate.run(wanted, 1)
     evaluate.run(wanted, 1)
-    exporting.export(wanted, Path("bundle"), onnx=False)
+    export.export(wanted, Path("bundle"), onnx=False)
     for name in ("bundle.json", "params.json"):
         assert str(copy) not in (copy / "bundle" / name).read_text()
     (copy / "own.safetensors").unlink()
@@ -730,7 +740,7 @@ WITH_NETWORKS = {"calibrate__network": "dldl_v2/resnet10t", **LITTLE}
 
 def write_networks(labels: list[float] | None, **columns: Any) -> None:
     """What finetune writes of two networks that see through noise; `columns` replace what it says."""
-    faces = read_table(files.FACES).to_pandas()
+    faces = read_table(locations.FACES).to_pandas()
     judged = faces[faces["split"] != "train"].sample(frac=1, random_state=1)
     rng = np.random.default_rng(2)
     values = np.arange(5.0, 32.0)
@@ -760,9 +770,11 @@ def test_distributions_of_whole_networks_are_calibrated_and_reported_like_any_me
     write_networks(list(np.arange(5.0, 32.0)))
     wanted = settings(**WITH_NETWORKS)
     assert calibrate.run(wanted, 1)["methods"] == "single, ensemble, network"
-    assert not (files.CALIBRATED / "network.safetensors").exists(), "vectors are not what it predicts from"
+    assert not (locations.CALIBRATED / "network.safetensors").exists(), (
+        "vectors are not what it predicts from"
+    )
     told = read_table(NETWORKS / "predictions.parquet").to_pandas().groupby("face_id")["prediction"].mean()
-    said = read_table(files.CALIBRATED / "predictions.parquet").to_pandas()
+    said = read_table(locations.CALIBRATED / "predictions.parquet").to_pandas()
     said = said[said["method"] == "network"].set_index("face_id")["prediction"]
     assert len(said) == FACES / 2
     np.testing.assert_allclose(said, told[said.index], rtol=1e-5)
@@ -801,7 +813,7 @@ def test_networks_that_do_not_belong_to_these_faces_are_refused(
 ) -> None:
     write_networks(labels, **columns)
     with pytest.raises(UserError) as raised:
-        calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(files.FACES))
+        calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(locations.FACES))
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -822,7 +834,7 @@ def test_why_networks_say_nothing_is_told(copy: Path, diverged: list[str], sente
     write_table(empty, NETWORKS / "predictions.parquet", "vec2age finetune", {})
     scores = pa.table({"diverged": pa.array(diverged, pa.string())})
     write_table(scores, NETWORKS / "scores.parquet", "vec2age finetune", {})
-    said, why = calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(files.FACES))
+    said, why = calibrate.asked_networks(settings(**WITH_NETWORKS), read_table(locations.FACES))
     assert (said, why) == ({}, {"network": sentence})
 
 
@@ -831,11 +843,11 @@ def test_a_folder_may_have_a_name_that_is_not_utf8(
 ) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr alle"))
     monkeypatch.chdir(shutil.copytree(complete, folder))
-    before = hashes(files.CALIBRATED, files.TABLES)
+    before = hashes(locations.CALIBRATED, locations.TABLES)
     calibrate.run(settings(), 1)
     evaluate.run(settings(), 1)
-    assert hashes(files.CALIBRATED, files.TABLES) == before
+    assert hashes(locations.CALIBRATED, locations.TABLES) == before
     place = folder / folder.name
-    exporting.export(settings(), place)
+    export.export(settings(), place)
     same = Path(shutil.copytree(place, tmp_path / "bundle"))
     assert Members.load(place / MODEL).seeds == Members.load(same / MODEL).seeds

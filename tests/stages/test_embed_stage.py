@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import params
-from pipeline.stages import embed, files
+from pipeline import config
+from pipeline.core.tables import read_table, vector_type, write_table
+from pipeline.stages import embed, locations
 from pipeline.stages.uncertain import groups_of
-from pipeline.tables import read_table, vector_type, write_table
 
 PROJECT = Path(__file__).resolve().parents[2]
 FACES = 12
@@ -32,13 +32,13 @@ def embedded(subjects: list[str | None]) -> pa.Table:
     ready = pa.table({"face_id": ids}).append_column(field, column)
     splits = pa.table({"face_id": ids, "split": ["train", "validation", "test"] * (FACES // 3)})
     for table, path in (
-        (pa.table(manifest), files.MANIFEST),
-        (ready, files.READY_VECTORS),
-        (splits, files.SPLITS),
+        (pa.table(manifest), locations.MANIFEST),
+        (ready, locations.READY_VECTORS),
+        (splits, locations.SPLITS),
     ):
         write_table(table, path, "test")
-    embed.run(params.load(PROJECT / "params.yaml"), 1)
-    return read_table(files.FACES)
+    embed.run(config.load(PROJECT / "params.yaml"), 1)
+    return read_table(locations.FACES)
 
 
 def test_whom_faces_show_goes_on_where_it_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

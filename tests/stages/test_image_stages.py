@@ -14,22 +14,22 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import params
-from pipeline.errors import UserError
+from pipeline import config
+from pipeline.augmentation.keeping import PictureShards
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.tables import producer_of, read_table
 from pipeline.faces import shards
-from pipeline.faces.keeping import PictureShards
-from pipeline.params import Params
-from pipeline.stages import augment, crop, embed, files, ingest, split
-from pipeline.tables import producer_of, read_table
+from pipeline.stages import augment, crop, embed, ingest, locations, split
 
 PROJECT = Path(__file__).resolve().parents[2]
 PER_AGE, POOL, WANTED = 6, 2, 7
-OUTPUTS = (files.AUGMENTED, files.CALIBRATION, files.BALANCE)
+OUTPUTS = (locations.AUGMENTED, locations.CALIBRATION, locations.BALANCE)
 
 
 def tree(**changes: Any) -> dict[str, Any]:
     """params.yaml for a sample of six pictures of every age; a change's double underscores are dots."""
-    whole: dict[str, Any] = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    whole: dict[str, Any] = config.plain(config.read_yaml(PROJECT / "params.yaml"))
     small = {
         "data__settings": {"per_age": PER_AGE},
         "split__per_target": POOL,
@@ -47,7 +47,7 @@ def tree(**changes: Any) -> dict[str, Any]:
 
 
 def settings(**changes: Any) -> Params:
-    return params.check(tree(**changes), Path("params.yaml"))
+    return config.check(tree(**changes), Path("params.yaml"))
 
 
 def hashes() -> dict[str, str]:
@@ -56,7 +56,7 @@ def hashes() -> dict[str, str]:
 
 def stored(folder: Path) -> int:
     """How many vectors the stores of a folder hold."""
-    return sum(read_table(path).num_rows for path in (folder / files.STORE).glob("*/*.parquet"))
+    return sum(read_table(path).num_rows for path in (folder / locations.STORE).glob("*/*.parquet"))
 
 
 @pytest.fixture(scope="module")
@@ -95,27 +95,29 @@ def fresh(embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_the_faces_name_their_encoders_how_they_were_cut_and_what_they_were_read_from(inside: Path) -> None:
-    made = producer_of(files.FACES)["settings"]
+    made = producer_of(locations.FACES)["settings"]
     assert made["encoders"].startswith("dlib")
-    assert made["crop"] == producer_of(shards.path_of(files.CROPS, 0))["settings"]
-    read = {str(path): sha256(path.read_bytes()).hexdigest() for path in (files.MANIFEST, files.SPLITS)}
+    assert made["crop"] == producer_of(shards.path_of(locations.CROPS, 0))["settings"]
+    read = {
+        str(path): sha256(path.read_bytes()).hexdigest() for path in (locations.MANIFEST, locations.SPLITS)
+    }
     assert made["sha256"] == read
 
 
 def test_every_age_gets_its_training_faces_originals_first(inside: Path) -> None:
-    balance = read_table(files.BALANCE).to_pandas()
+    balance = read_table(locations.BALANCE).to_pandas()
     assert len(balance) == 18
     assert balance["unfilled"].sum() == 0, "max_similarity is wide enough here"
     assert balance["total"].between(WANTED - 1, WANTED + 1).all()
-    training = read_table(files.FACES).to_pandas().query("split == 'train'")
+    training = read_table(locations.FACES).to_pandas().query("split == 'train'")
     assert balance.set_index("bin")["originals"].to_dict() == training["target"].value_counts().to_dict()
-    added = read_table(files.AUGMENTED)["target"].to_pandas().value_counts()
+    added = read_table(locations.AUGMENTED)["target"].to_pandas().value_counts()
     assert (added.sort_index().to_numpy() == balance.sort_values("bin")["augmented"].to_numpy()).all()
 
 
 def test_faces_and_augmented_pictures_say_whom_they_show(inside: Path) -> None:
-    known = {row["face_id"]: row["subject"] for row in read_table(files.MANIFEST).to_pylist()}
-    faces, augmented = read_table(files.FACES), read_table(files.AUGMENTED)
+    known = {row["face_id"]: row["subject"] for row in read_table(locations.MANIFEST).to_pylist()}
+    faces, augmented = read_table(locations.FACES), read_table(locations.AUGMENTED)
     assert None not in known.values()
     assert faces["subject"].to_pylist() == [known[face] for face in faces["face_id"].to_pylist()]
     assert augmented.num_rows
@@ -123,7 +125,7 @@ def test_faces_and_augmented_pictures_say_whom_they_show(inside: Path) -> None:
 
 
 def test_validation_and_test_faces_are_never_touched(inside: Path) -> None:
-    faces, augmented = read_table(files.FACES).to_pandas(), read_table(files.AUGMENTED).to_pandas()
+    faces, augmented = read_table(locations.FACES).to_pandas(), read_table(locations.AUGMENTED).to_pandas()
     training = faces[faces["split"] == "train"].set_index("face_id")
     held_out = set(faces.loc[faces["split"] != "train", "face_id"])
     assert len(augmented) > 20
@@ -135,7 +137,7 @@ def test_validation_and_test_faces_are_never_touched(inside: Path) -> None:
 
 
 def test_what_is_kept_lies_within_the_limits_by_its_own_vectors(inside: Path) -> None:
-    faces, augmented = read_table(files.FACES).to_pandas(), read_table(files.AUGMENTED).to_pandas()
+    faces, augmented = read_table(locations.FACES).to_pandas(), read_table(locations.AUGMENTED).to_pandas()
     own = np.stack(augmented["vector"]).astype(np.float64)
     parents = np.stack(faces.set_index("face_id").loc[augmented["parent_id"], "vector"]).astype(np.float64)
     cosine = (own * parents).sum(1) / np.linalg.norm(own, axis=1) / np.linalg.norm(parents, axis=1)
@@ -146,7 +148,7 @@ def test_what_is_kept_lies_within_the_limits_by_its_own_vectors(inside: Path) ->
 
 
 def test_every_operation_is_measured_beside_the_papers_figures(inside: Path) -> None:
-    measured = read_table(files.CALIBRATION).to_pandas()
+    measured = read_table(locations.CALIBRATION).to_pandas()
     assert len(measured) == 8
     assert (measured["count"] == 5).all()
     assert measured["table_1"].between(0.3, 1).all()
@@ -155,7 +157,7 @@ def test_every_operation_is_measured_beside_the_papers_figures(inside: Path) -> 
 
 def test_kept_pictures_are_those_whose_vectors_were_written(inside: Path) -> None:
     kept = read_table(Path("pictures/00000.parquet"))
-    augmented = read_table(files.AUGMENTED)
+    augmented = read_table(locations.AUGMENTED)
     assert kept["face_id"].to_pylist() == augmented["face_id"].to_pylist()
     assert kept["similarity"].to_pylist() == augmented["similarity"].to_pylist()
     pixels = np.asarray(Image.open(BytesIO(kept["image"][0]["bytes"].as_py())))
@@ -181,8 +183,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes_without_encoding_twice(
     with open("params.yaml", "w", encoding="utf-8") as file:
         YAML().dump(tree(), file)
     words = ["augment", "--workers", "2"]
-    killed("from pipeline.__main__ import main; main()", words, f"*{files.STORE}/*.parquet", finished=2)
-    assert not files.AUGMENTED.exists()
+    killed("from pipeline.__main__ import main; main()", words, f"*{locations.STORE}/*.parquet", finished=2)
+    assert not locations.AUGMENTED.exists()
     survived = stored(fresh)
     assert survived > stored(embedded)
     resumed = augment.run(settings(), 2)
@@ -202,7 +204,7 @@ def test_an_age_that_cannot_be_filled_is_said_with_numbers(fresh: Path) -> None:
         1,
     )
     assert summary["augmented"] == 0
-    lacking = read_table(files.BALANCE)
+    lacking = read_table(locations.BALANCE)
     assert pc.sum(lacking["unfilled"]).as_py() > 0
     for row in lacking.to_pylist():
         if row["unfilled"]:
@@ -212,8 +214,8 @@ def test_an_age_that_cannot_be_filled_is_said_with_numbers(fresh: Path) -> None:
 def test_nothing_is_augmented_where_nothing_is_wanted(fresh: Path) -> None:
     nothing = settings(augment__target_per_age=0, augment__calibration_faces=0)
     assert augment.run(nothing, 1) == {"augmented": 0, "why": "every age has its faces"}
-    assert read_table(files.AUGMENTED).num_rows == 0
-    assert read_table(files.CALIBRATION).num_rows == 0
+    assert read_table(locations.AUGMENTED).num_rows == 0
+    assert read_table(locations.CALIBRATION).num_rows == 0
 
 
 def test_an_earlier_runs_pictures_go_where_nothing_is_wanted_any_more(fresh: Path) -> None:
@@ -229,10 +231,10 @@ def test_operations_are_measured_where_they_are_applied(fresh: Path, complete: P
     half = [{"name": "flip", "probability": 0.01}, {"name": "zoom", "probability": 0.01}]
     summary = augment.run(settings(augment__target_per_age=0, augment__operations=half), 1)
     assert summary["augmented"] == 0
-    measured = read_table(files.CALIBRATION).to_pandas().set_index("operation")
+    measured = read_table(locations.CALIBRATION).to_pandas().set_index("operation")
     assert list(measured.index) == ["flip", "zoom(min_factor=2,max_factor=2)"]
     assert (measured["count"] == 5).all()
-    certain = read_table(complete / files.CALIBRATION).to_pandas().set_index("operation")
+    certain = read_table(complete / locations.CALIBRATION).to_pandas().set_index("operation")
     assert measured["mean"].to_dict() == certain.loc[measured.index, "mean"].to_dict()
 
 

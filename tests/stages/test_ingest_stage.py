@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.stages import files, ingest
-from pipeline.tables import read_table
+from pipeline import config
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.tables import read_table
+from pipeline.stages import ingest, locations
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def settings(reader: str, root: Path) -> Params:
-    tree = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    tree = config.plain(config.read_yaml(PROJECT / "params.yaml"))
     tree["data"] = {"name": reader, "root": str(root), "settings": {}}
-    return params.check(tree, Path("params.yaml"))
+    return config.check(tree, Path("params.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_data_set_without_a_usable_face_is_refused_and_its_rejects_are_written
     said = rf"faces holds no usable face \({counts}\): .*; logs/ingest-rejects.parquet says why of each$"
     with pytest.raises(UserError, match=said):
         ingest.run(settings("csv", Path("faces")), 1)
-    assert sorted(read_table(files.REFUSED)["path"].to_pylist(), key=str) == paths
+    assert sorted(read_table(locations.REFUSED)["path"].to_pylist(), key=str) == paths
     assert not Path("data").exists()
 
 
@@ -49,7 +49,7 @@ def test_a_mistyped_root_keeps_what_an_earlier_run_wrote_and_says_so(
     Path("vectors.json").write_text(json.dumps(vectors))
     summary = ingest.run(settings("vec2uage_json", Path("vectors.json")), 1)
     assert summary["targets"] == "12 to 13"
-    written = (files.MANIFEST, files.READY_VECTORS, files.INGEST_REJECTS)
+    written = (locations.MANIFEST, locations.READY_VECTORS, locations.INGEST_REJECTS)
     before = [path.read_bytes() for path in written]
     with pytest.raises(
         UserError, match=r"gone does not exist: .*; what an earlier run wrote stays: data/manifest.parquet$"
@@ -70,7 +70,7 @@ def test_whoever_mends_a_table_is_told_that_dvc_would_bring_the_old_one_back(
 
     old, mended = {"1_12_0": [1.0] * 512}, {"1_13_0": [1.0] * 512}
     assert not noted(old), "DVC has run nothing yet"
-    recorded = hashlib.md5(files.MANIFEST.read_bytes()).hexdigest()
+    recorded = hashlib.md5(locations.MANIFEST.read_bytes()).hexdigest()
     outs = [{"path": "data/manifest.parquet", "hash": "md5", "md5": recorded}]
     Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"ingest": {"outs": outs}}}))
     assert not noted(old)
@@ -93,4 +93,4 @@ def test_the_rejects_of_vectors_are_written_where_none_is_usable(
     Path("vectors.json").write_text('{"1_old": [1.0, 2.0]}')
     with pytest.raises(UserError, match="no usable vector"):
         ingest.run(settings("vec2uage_json", Path("vectors.json")), 1)
-    assert read_table(files.REFUSED).num_rows == 1
+    assert read_table(locations.REFUSED).num_rows == 1

@@ -10,9 +10,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.profiles import use
-from pipeline.stages import files
-from pipeline.tables import read_table
+from pipeline.config.profiles import use
+from pipeline.core.tables import read_table
+from pipeline.stages import locations
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
@@ -59,7 +59,7 @@ def test_a_mistyped_root_under_dvc_costs_nothing_and_dvc_can_bring_everything_ba
         assert "what an earlier run wrote stays: data/manifest.parquet" in refused.stdout + refused.stderr
         assert [path.read_bytes() for path in outs] == before
         assert call("dvc", "checkout", "-q").returncode == 0
-    assert read_table(work / files.REFUSED).num_rows == 1
+    assert read_table(work / locations.REFUSED).num_rows == 1
     for path in outs:
         path.unlink()
     back = call("dvc", "checkout", "-q")

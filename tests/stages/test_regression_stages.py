@@ -14,15 +14,15 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import params
-from pipeline.encoders.augmented import calibration_table
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.regression.members import Members
-from pipeline.rejects import Rejects
-from pipeline.stages import evaluate, files, find_lr, report, train
+from pipeline import config
+from pipeline.augmentation.augmented_tables import calibration_table
+from pipeline.config import Params
+from pipeline.core.errors import UserError
+from pipeline.core.rejects import Rejects
+from pipeline.core.tables import read_table, vector_type, write_table
+from pipeline.stages import evaluate, find_lr, locations, report, train
 from pipeline.stages.running import run_stage
-from pipeline.tables import read_table, vector_type, write_table
+from pipeline.training.mlp.members import Members
 
 PROJECT = Path(__file__).resolve().parents[2]
 WIDTH = 6
@@ -47,23 +47,23 @@ def face_table(count: int, seed: int, splits: tuple[str, ...]) -> pa.Table:
 
 def write_inputs() -> None:
     faces = face_table(FACES, 1, ("train", "train", "train", "validation", "test"))
-    write_table(faces, files.FACES, "vec2age embed", {"encoders": "none"})
+    write_table(faces, locations.FACES, "vec2age embed", {"encoders": "none"})
     augmented = face_table(AUGMENTED, 2, ("train",))
     parents = faces["face_id"].filter(pa.compute.equal(faces["split"], "train")).slice(0, AUGMENTED)
     augmented = augmented.append_column("parent_id", parents)
     augmented = augmented.append_column("operation", pa.array(["flip"] * AUGMENTED))
     augmented = augmented.append_column("similarity", pa.array([0.8] * AUGMENTED))
-    write_table(augmented, files.AUGMENTED, "vec2age augment")
-    write_table(calibration_table([], (0.6, 0.98), {}), files.CALIBRATION, "vec2age augment")
-    write_table(pa.table({"bin": pa.array([], pa.int64())}), files.BALANCE, "vec2age augment")
+    write_table(augmented, locations.AUGMENTED, "vec2age augment")
+    write_table(calibration_table([], (0.6, 0.98), {}), locations.CALIBRATION, "vec2age augment")
+    write_table(pa.table({"bin": pa.array([], pa.int64())}), locations.BALANCE, "vec2age augment")
     rejects = Rejects()
     rejects.add(stage="crop", reason="no_face", detail="none was found", path="x.jpg")
-    write_table(rejects.table(), files.REJECTS, "vec2age split")
+    write_table(rejects.table(), locations.REJECTS, "vec2age split")
 
 
 def settings(**changes: Any) -> Params:
     """params.yaml with small networks and few seeds; a change's double underscores are dots."""
-    tree = params.plain(params.read_yaml(PROJECT / "params.yaml"))
+    tree = config.plain(config.read_yaml(PROJECT / "params.yaml"))
     small = {
         "train__optimizers": list(OPTIMIZERS),
         "train__seeds": 3,
@@ -81,7 +81,7 @@ def settings(**changes: Any) -> Params:
         for part in path:
             place = place[part]
         place[last] = value
-    return params.check(tree, Path("params.yaml"))
+    return config.check(tree, Path("params.yaml"))
 
 
 def run_all(workers: int = 1) -> None:
@@ -124,18 +124,18 @@ def copy(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def test_a_second_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path) -> None:
-    before = hashes(files.MODELS, Path("reports"))
-    shutil.rmtree(files.MODELS)
+    before = hashes(locations.MODELS, Path("reports"))
+    shutil.rmtree(locations.MODELS)
     shutil.rmtree("reports")
     run_all(workers=2)
-    after = hashes(files.MODELS, Path("reports"))
+    after = hashes(locations.MODELS, Path("reports"))
     assert len(before) > 20, "models, baselines, tables, metrics"
     assert after == before
 
 
 def test_all_optimizers_and_policies_share_their_seeds(inside: Path) -> None:
     seeds = [
-        read_table(files.run_folder(optimizer, policy) / "scores.parquet")["seed"].to_pylist()
+        read_table(locations.run_folder(optimizer, policy) / "scores.parquet")["seed"].to_pylist()
         for optimizer in OPTIMIZERS
         for policy in POLICIES
     ]
@@ -146,26 +146,26 @@ def test_all_optimizers_and_policies_share_their_seeds(inside: Path) -> None:
 def test_listed_seeds_are_taken_as_they_are(copy: Path) -> None:
     find_lr.run(settings(train__seeds=[5, 3]), 1, optimizer="adam")
     for policy in POLICIES:
-        assert read_table(files.rates("adam", policy))["seed"].to_pylist() == [5, 3]
+        assert read_table(locations.rates("adam", policy))["seed"].to_pylist() == [5, 3]
 
 
 def test_policy_fixed_takes_the_given_rate_and_policy_found_each_its_own(inside: Path) -> None:
-    fixed, found = (read_table(files.rates("adam", policy)) for policy in POLICIES)
+    fixed, found = (read_table(locations.rates("adam", policy)) for policy in POLICIES)
     assert set(fixed["lr"].to_pylist()) == {0.01}
     assert set(fixed["origin"].to_pylist()) == {"fixed"}
     assert set(found["origin"].to_pylist()) == {"found"}
     assert len(set(found["lr"].to_pylist())) > 1
-    assert not (files.run_folder("adam", "fixed") / "lr_curves.parquet").exists()
-    curves = read_table(files.run_folder("adam", "found") / "lr_curves.parquet")
+    assert not (locations.run_folder("adam", "fixed") / "lr_curves.parquet").exists()
+    curves = read_table(locations.run_folder("adam", "found") / "lr_curves.parquet")
     assert set(curves["member"].to_pylist()) == {0, 1, 2}
     for row in found.to_pylist():
         assert row["lr"] in row["lrs"], "a found rate is one of the range test's"
 
 
 def test_scores_are_the_errors_of_the_weights_that_were_kept(inside: Path) -> None:
-    folder = files.run_folder("swa", "found")
+    folder = locations.run_folder("swa", "found")
     scores = read_table(folder / "scores.parquet")
-    faces = read_table(files.FACES)
+    faces = read_table(locations.FACES)
     vectors = np.array(faces["vector"].to_pylist(), dtype=np.float32)
     splits, targets = np.array(faces["split"]), np.array(faces["target"])
     predicted = Members.load(folder / "members.safetensors").predict(vectors).numpy()
@@ -178,10 +178,10 @@ def test_scores_are_the_errors_of_the_weights_that_were_kept(inside: Path) -> No
 
 
 def test_augmented_faces_train(copy: Path) -> None:
-    before = read_table(files.run_folder("adam", "fixed") / "scores.parquet")
-    write_table(read_table(files.AUGMENTED).slice(0, 0), files.AUGMENTED, "vec2age augment")
+    before = read_table(locations.run_folder("adam", "fixed") / "scores.parquet")
+    write_table(read_table(locations.AUGMENTED).slice(0, 0), locations.AUGMENTED, "vec2age augment")
     train.run(settings(), 1, optimizer="adam", policy="fixed")
-    without = read_table(files.run_folder("adam", "fixed") / "scores.parquet")
+    without = read_table(locations.run_folder("adam", "fixed") / "scores.parquet")
     assert without["seed"] == before["seed"]
     assert without["val_mae"] != before["val_mae"]
 
@@ -192,7 +192,7 @@ def test_a_member_without_a_suggestion_takes_the_fixed_rate_and_says_so(copy: Pa
     counts = find_lr.run(hasty, 1, optimizer="adam")
     assert counts["without a suggestion, at the fixed rate"] == 3
     train.run(hasty, 1, optimizer="adam", policy="found")
-    scores = read_table(files.run_folder("adam", "found") / "scores.parquet")
+    scores = read_table(locations.run_folder("adam", "found") / "scores.parquet")
     assert set(scores["lr"].to_pylist()) == {0.01}
     assert set(scores["origin"].to_pylist()) == {"fixed, as the finder has no suggestion"}
 
@@ -201,12 +201,12 @@ def test_diverged_members_are_counted_and_the_others_are_reported(copy: Path) ->
     wild = settings(train__swa__swa_lr__fixed=1e9)
     summary = train.run(wild, 1, optimizer="swa", policy="fixed")
     assert summary["diverged"] == 3
-    scores = read_table(files.run_folder("swa", "fixed") / "scores.parquet")
+    scores = read_table(locations.run_folder("swa", "fixed") / "scores.parquet")
     assert scores["diverged"].to_pylist() == [True] * 3
     assert scores["test_mae"].null_count == 3
-    assert read_table(files.run_folder("swa", "fixed") / "predictions.parquet").num_rows == 0
+    assert read_table(locations.run_folder("swa", "fixed") / "predictions.parquet").num_rows == 0
     assert evaluate.run(wild, 1)["diverged"] == 3
-    metrics = json.loads(files.METRICS.read_text())
+    metrics = json.loads(locations.METRICS.read_text())
     assert metrics["fixed"]["swa"]["diverged"] == 3
     assert metrics["fixed"]["adam"]["diverged"] == 0
 
@@ -222,13 +222,13 @@ def test_a_label_distribution_loss_trains_with_an_output_for_each_label(copy: Pa
     wanted = settings(train__recipe__loss={"name": "dldl_v2", "settings": {}})
     find_lr.run(wanted, 1, optimizer="adam")
     train.run(wanted, 1, optimizer="adam", policy="found")
-    members = Members.load(files.run_folder("adam", "found") / "members.safetensors")
+    members = Members.load(locations.run_folder("adam", "found") / "members.safetensors")
     assert members.layout.widths[-1] == 16, "ages 10 to 25"
     assert members.loss_settings["labels"] == list(range(10, 26))
 
 
 def change_augmented(change: Callable[[pa.Table], pa.Table]) -> None:
-    write_table(change(read_table(files.AUGMENTED)), files.AUGMENTED, "vec2age augment")
+    write_table(change(read_table(locations.AUGMENTED)), locations.AUGMENTED, "vec2age augment")
 
 
 def with_parents(parent: str) -> Callable[[pa.Table], pa.Table]:
@@ -257,7 +257,7 @@ def test_refuses_augmented_vectors_that_do_not_fit(
         train.run(settings(), 1, optimizer="adam", policy="fixed")
 
 
-@pytest.mark.parametrize("missing", [files.AUGMENTED, files.rates("adam", "fixed")])
+@pytest.mark.parametrize("missing", [locations.AUGMENTED, locations.rates("adam", "fixed")])
 def test_a_missing_input_is_named(copy: Path, missing: Path) -> None:
     missing.unlink()
     with pytest.raises(UserError, match=rf"{missing} does not exist: run the stage that writes it"):
@@ -288,12 +288,12 @@ def test_a_missing_input_is_named(copy: Path, missing: Path) -> None:
 def test_rates_that_params_no_longer_ask_for_train_nothing(
     copy: Path, policy: str, changes: dict[str, Any], sentence: str
 ) -> None:
-    before = hashes(files.MODELS)
-    place = re.escape(str(files.rates("adam", policy)))
+    before = hashes(locations.MODELS)
+    place = re.escape(str(locations.rates("adam", policy)))
     again = r": run vec2age find_lr --optimizer adam again \(dvc repro\)$"
     with pytest.raises(UserError, match=f"^{sentence.replace('PATH', place)}.*{again}"):
         train.run(settings(**changes), 1, optimizer="adam", policy=policy)
-    assert hashes(files.MODELS) == before
+    assert hashes(locations.MODELS) == before
     find_lr.run(settings(**changes), 1, optimizer="adam")
     train.run(settings(**changes), 1, optimizer="adam", policy=policy)
 
@@ -321,12 +321,12 @@ def test_evaluate_measures_in_the_unit_that_the_report_names(copy: Path) -> None
 
 
 def test_a_table_with_subjects_is_evaluated_and_reported_over_them(copy: Path) -> None:
-    table = files.TABLES / "contenders.csv"
+    table = locations.TABLES / "contenders.csv"
     before = pd.read_csv(table).set_index("title")
-    faces = read_table(files.FACES)
+    faces = read_table(locations.FACES)
     # as many subjects as would do for groups, each of one age and its neighbours
     who = pa.array([f"s{target // 2:g}" for target in faces["target"].to_pylist()])
-    write_table(faces.append_column("subject", who), files.FACES, "vec2age embed", {"encoders": "none"})
+    write_table(faces.append_column("subject", who), locations.FACES, "vec2age embed", {"encoders": "none"})
     train.run(settings(), 1, optimizer="adam", policy="fixed")
     evaluate.run(settings(), 1)
     after = pd.read_csv(table).set_index("title")
@@ -334,10 +334,10 @@ def test_a_table_with_subjects_is_evaluated_and_reported_over_them(copy: Path) -
     mean = before.index[before.index.str.contains("mean", case=False)][0]
     widths = [one.loc[mean, "high"] - one.loc[mean, "low"] for one in (before, after)]
     assert widths[1] > 1.3 * widths[0], "the mean of all errs alike on a subject"
-    assert set(pd.read_csv(files.TABLES / "groups.csv")["column"]) == {"target"}
+    assert set(pd.read_csv(locations.TABLES / "groups.csv")["column"]) == {"target"}
     shutil.copy(PROJECT / "params.yaml", "params.yaml")
     report.run(settings(), 1)
-    assert "over subjects" in files.PAGE.read_text(encoding="utf-8")
+    assert "over subjects" in locations.PAGE.read_text(encoding="utf-8")
 
 
 def test_a_page_or_numbers_that_cannot_be_written_leave_all_as_it_was(
@@ -347,8 +347,8 @@ def test_a_page_or_numbers_that_cannot_be_written_leave_all_as_it_was(
         raise OSError(28, "No space left on device")
 
     Path("params.yaml").write_text("seed: 1\n")
-    files.FIGURES.mkdir(exist_ok=True)
-    (files.FIGURES / "former.svg").write_text("a figure")
+    locations.FIGURES.mkdir(exist_ok=True)
+    (locations.FIGURES / "former.svg").write_text("a figure")
     before = hashes(Path("reports"))
     monkeypatch.setattr(evaluate, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
@@ -360,7 +360,7 @@ def test_a_page_or_numbers_that_cannot_be_written_leave_all_as_it_was(
 
 
 def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
-    shutil.rmtree(files.run_folder("swa", "found"))
+    shutil.rmtree(locations.run_folder("swa", "found"))
     before = hashes(Path("reports"))
     said = r"swa/scores.parquet does not exist: .+; what an earlier run wrote stays: reports/metrics.json$"
     with pytest.raises(UserError, match=said):
@@ -374,9 +374,11 @@ def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_a_split_without_faces_is_named(copy: Path, split: str) -> None:
-    faces = read_table(files.FACES)
-    write_table(faces.filter(pa.compute.not_equal(faces["split"], split)), files.FACES, "vec2age embed", {})
-    write_table(read_table(files.AUGMENTED).slice(0, 0), files.AUGMENTED, "vec2age augment")
+    faces = read_table(locations.FACES)
+    write_table(
+        faces.filter(pa.compute.not_equal(faces["split"], split)), locations.FACES, "vec2age embed", {}
+    )
+    write_table(read_table(locations.AUGMENTED).slice(0, 0), locations.AUGMENTED, "vec2age augment")
     with pytest.raises(UserError, match=f"there is no {split} face"):
         train.run(settings(), 1, optimizer="adam", policy="fixed")
 
@@ -384,10 +386,10 @@ def test_a_split_without_faces_is_named(copy: Path, split: str) -> None:
 def test_the_page_shows_running_times_that_are_kept_in_logs_alone(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(params, "load", settings)
+    monkeypatch.setattr(config, "load", settings)
     shutil.copy(PROJECT / "params.yaml", "params.yaml")
     report.run(settings(), 1)
-    assert not (files.FIGURES / "running_time.png").exists(), "no log tells a time"
+    assert not (locations.FIGURES / "running_time.png").exists(), "no log tells a time"
     for optimizer in OPTIMIZERS:
         for policy in POLICIES:
             run_stage("train", 1, policy=policy, optimizer=optimizer)
@@ -395,9 +397,9 @@ def test_the_page_shows_running_times_that_are_kept_in_logs_alone(
     assert len(log["member_seconds"]) == 3
     assert 0 < sum(log["member_seconds"]) < log["seconds"]
     report.run(settings(), 1)
-    assert (files.FIGURES / "running_time.png").exists()
-    assert (files.FIGURES / "lr_finder.json").exists()
-    page = files.PAGE.read_text(encoding="utf-8")
+    assert (locations.FIGURES / "running_time.png").exists()
+    assert (locations.FIGURES / "lr_finder.json").exists()
+    page = locations.PAGE.read_text(encoding="utf-8")
     assert "no_face" in page, "what was left out"
     assert "seed: 20201" in page, "params.yaml as it was"
 

@@ -10,23 +10,24 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import params
-from pipeline.errors import UserError
-from pipeline.profiles import use
-from pipeline.regression.rates import member_seeds
-from pipeline.reports import results, studies
-from pipeline.stages import files
+from pipeline import config
+from pipeline.config.profiles import use
+from pipeline.core.errors import UserError
+from pipeline.core.tables import read_table
+from pipeline.evaluation import results
+from pipeline.report import study_section
+from pipeline.stages import locations
 from pipeline.stages.running import run_stage
-from pipeline.tables import read_table
+from pipeline.training.mlp.rates import member_seeds
 
 PROJECT = Path(__file__).resolve().parents[2]
 POLICIES = ("fixed", "found")
 OUTPUTS = (
-    files.STUDY_TRIALS,
-    files.STUDY_REACHED,
-    files.STUDY_IMPORTANCE,
-    files.STUDY_COMPARISON,
-    files.STUDY_BEST,
+    locations.STUDY_TRIALS,
+    locations.STUDY_REACHED,
+    locations.STUDY_IMPORTANCE,
+    locations.STUDY_COMPARISON,
+    locations.STUDY_BEST,
 )
 
 
@@ -64,7 +65,7 @@ def summary() -> dict[str, float]:
 
 def test_a_fresh_run_gives_the_same_bytes_with_any_number_of_workers(copy: Path) -> None:
     before = hashes()
-    shutil.rmtree(files.STUDIES)
+    shutil.rmtree(locations.STUDIES)
     run_stage("study", 2)
     assert summary()["trained now"] == 5
     assert hashes() == before
@@ -80,11 +81,11 @@ def test_a_second_run_trains_no_trial_and_gives_the_same_bytes(copy: Path) -> No
 
 
 def test_the_best_trial_is_a_profile_after_which_the_study_goes_on(copy: Path) -> None:
-    trials = read_table(files.STUDY_TRIALS).to_pandas()
+    trials = read_table(locations.STUDY_TRIALS).to_pandas()
     best = trials.loc[trials["value"].idxmin()]
-    changes = use(files.STUDY_BEST)
+    changes = use(locations.STUDY_BEST)
     assert any(change.startswith("train.adam.lr: ") for change in changes)
-    merged = params.load()
+    merged = config.load()
     assert merged.train.adam.lr == best["lr"]
     assert merged.train.recipe.batch_size == best["batch_size"]
     run_stage("study", 1)
@@ -92,30 +93,30 @@ def test_the_best_trial_is_a_profile_after_which_the_study_goes_on(copy: Path) -
 
 
 def test_the_comparison_is_over_the_seeds_of_the_other_policies(complete: Path) -> None:
-    assert read_table(complete / files.STUDY_COMPARISON)["policy"].to_pylist() == ["study"] * 2
-    own = studies.read(complete / files.STUDIES)
+    assert read_table(complete / locations.STUDY_COMPARISON)["policy"].to_pylist() == ["study"] * 2
+    own = study_section.read(complete / locations.STUDIES)
     assert own is not None
-    trained = results.read(complete / files.FACES, complete / files.MODELS, POLICIES, ("adam",))
-    rows = studies.with_rivals(own, trained.runs).comparison
-    seeds = member_seeds(params.load(complete / "params.yaml").seed, 2)
+    trained = results.read(complete / locations.FACES, complete / locations.MODELS, POLICIES, ("adam",))
+    rows = study_section.with_rivals(own, trained.runs).comparison
+    seeds = member_seeds(config.load(complete / "params.yaml").seed, 2)
     assert list(rows["policy"]) == ["fixed", "fixed", "found", "found", "study", "study"]
     for _, own in rows.groupby("policy"):
         assert list(own["seed"]) == seeds
-    best = read_table(complete / files.STUDY_TRIALS).to_pandas().sort_values("value").iloc[0]
+    best = read_table(complete / locations.STUDY_TRIALS).to_pandas().sort_values("value").iloc[0]
     assert set(rows.loc[rows["policy"] == "study", "lr"]) == {best["lr"]}
     for policy in POLICIES:
-        scores = read_table(complete / files.run_folder("adam", policy) / "scores.parquet")
+        scores = read_table(complete / locations.run_folder("adam", policy) / "scores.parquet")
         assert list(rows.loc[rows["policy"] == policy, "test_mae"]) == scores["test_mae"].to_pylist()
 
 
 def test_models_of_other_seeds_are_not_set_beside_the_study(complete: Path) -> None:
-    own = studies.read(complete / files.STUDIES)
+    own = study_section.read(complete / locations.STUDIES)
     assert own is not None
-    run = results.read(complete / files.FACES, complete / files.MODELS, ("fixed",), ("adam",)).runs[0]
+    run = results.read(complete / locations.FACES, complete / locations.MODELS, ("fixed",), ("adam",)).runs[0]
     moved = replace(run, scores=run.scores.assign(seed=run.scores["seed"] + 1))
     with pytest.raises(UserError, match="policy 'fixed' have other seeds than the study's"):
-        studies.with_rivals(own, [moved])
-    other = studies.with_rivals(own, [replace(moved, optimizer="sgd")])
+        study_section.with_rivals(own, [moved])
+    other = study_section.with_rivals(own, [replace(moved, optimizer="sgd")])
     assert set(other.comparison["policy"]) == {"study"}, "another optimiser's models are no rivals"
 
 
@@ -125,9 +126,9 @@ def test_no_model_is_an_input_of_the_study() -> None:
 
 
 def test_no_trial_was_judged_by_a_test_face(copy: Path) -> None:
-    before = read_table(files.STUDY_TRIALS)
-    faces = read_table(files.FACES)
-    from pipeline.tables import write_table
+    before = read_table(locations.STUDY_TRIALS)
+    faces = read_table(locations.FACES)
+    from pipeline.core.tables import write_table
 
     test = [split == "test" for split in faces["split"].to_pylist()]
     moved = [
@@ -135,29 +136,29 @@ def test_no_trial_was_judged_by_a_test_face(copy: Path) -> None:
     ]
     write_table(
         faces.set_column(1, "target", [moved]).cast(faces.schema),
-        files.FACES,
+        locations.FACES,
         "vec2age embed",
         {"encoders": "none"},
     )
-    shutil.rmtree(files.STUDIES)
+    shutil.rmtree(locations.STUDIES)
     run_stage("study", 1)
-    assert read_table(files.STUDY_TRIALS).equals(before)
+    assert read_table(locations.STUDY_TRIALS).equals(before)
 
 
 def test_the_page_has_a_section_with_every_figure(complete: Path) -> None:
-    page = (complete / files.PAGE).read_text(encoding="utf-8")
+    page = (complete / locations.PAGE).read_text(encoding="utf-8")
     assert '<section id="study-of-settings">' in page
     names = ("comparison", "history", "slice_lr", "slice_batch_size", "importance", "parallel")
     for name in names:
-        assert (complete / files.FIGURES / f"study_{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert json.loads((complete / files.FIGURES / f"study_{name}.json").read_text())["data"], name
+        assert (complete / locations.FIGURES / f"study_{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert json.loads((complete / locations.FIGURES / f"study_{name}.json").read_text())["data"], name
         assert f'id="data-study_{name}"' in page
 
 
 def test_a_report_without_a_study_has_no_section(copy: Path) -> None:
-    shutil.rmtree(files.STUDIES)
+    shutil.rmtree(locations.STUDIES)
     run_stage("report", 1)
-    assert "study-of-settings" not in files.PAGE.read_text(encoding="utf-8")
+    assert "study-of-settings" not in locations.PAGE.read_text(encoding="utf-8")
 
 
 def test_an_address_with_a_password_is_neither_printed_nor_logged(

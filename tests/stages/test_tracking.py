@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.profiles import use
-from pipeline.stages import files
+from pipeline.config.profiles import use
+from pipeline.core.tables import read_table
+from pipeline.stages import locations
 from pipeline.stages.running import run_stage
-from pipeline.tables import read_table
 from pipeline.tracking import build
 
 RUN = "train-fixed-adam"
@@ -181,7 +181,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
     assert sum("the tracker mlflow records no more" in line for line in told) == 1
     assert sum("NEPTUNE_API_TOKEN is not set" in line for line in told) == 1
     assert len(told) == 2
-    assert (files.run_folder("adam", "fixed") / "scores.parquet").exists()
+    assert (locations.run_folder("adam", "fixed") / "scores.parquet").exists()
     assert RUN in json.loads(Path("dvclive/metrics.json").read_text())
 
 

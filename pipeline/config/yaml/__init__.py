@@ -1,0 +1,1 @@
+"""YAML text, read with limits and changed in place."""

@@ -1,0 +1,1 @@
+"""What every other room stands on: errors, tables, files, seeds, progress, and the machine."""

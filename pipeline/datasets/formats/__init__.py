@@ -1,0 +1,1 @@
+"""File formats of label files, read as if an enemy had written them."""

@@ -1,0 +1,1 @@
+"""dlib's file format and its networks, in torch."""

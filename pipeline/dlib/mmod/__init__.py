@@ -1,0 +1,1 @@
+"""dlib's convolutional face detector in torch."""

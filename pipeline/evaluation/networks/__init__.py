@@ -1,0 +1,1 @@
+"""Numbers of end-to-end networks."""

@@ -1,0 +1,1 @@
+"""The rendered sample: faces of known age that nobody has to download."""

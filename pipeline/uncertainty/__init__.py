@@ -1,0 +1,1 @@
+"""Uncertainty: ensembles, SWAG, quantiles, views, and conformal calibration."""
