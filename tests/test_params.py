@@ -167,6 +167,8 @@ def test_names_a_missing_parameter() -> None:
         (b"a: !!set {b}\n", "is not YAML: line 1 has the tag tag:yaml.org,2002:set: write plain values"),
         (b"%YAML 1.1\n---\na: yes\n", "is not YAML: it begins with a directive"),
         (b"a: 1\n---\nb: 2\n", "is not YAML: it holds several documents"),
+        (b"a: 0x" + b"f" * 10_000, "is not YAML: a whole number has more than 10,000 bits$"),
+        (b"0b" + b"1" * 20_000 + b": a\n", "is not YAML: "),
         (b"#" * 300_000, "has more than 64 KiB"),
         (b"a: [" + b"1, " * 11_000 + b"1]\n", "is not YAML: it holds more than 10,000 values"),
         (

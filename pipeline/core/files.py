@@ -50,9 +50,11 @@ def escaped(text: str) -> str:
     >>> escaped(r"'a\n' and" + "\n")
     "'a\\n' and\\n"
     """
+    if text.isascii() and text.isprintable():
+        return text
     data = text.encode("utf-8", "surrogateescape" if is_decoded_bytes(text) else "replace")
     decoded = data.decode("utf-8", "backslashreplace")
-    return decoded if decoded.isascii() and decoded.isprintable() else "".join(_shown(decoded))
+    return "".join(_shown(decoded))
 
 
 def _shown(text: str) -> Iterator[str]:
@@ -71,12 +73,20 @@ def _shown(text: str) -> Iterator[str]:
 
 def is_decoded_bytes(text: str) -> bool:
     """Whether text's surrogates, if any, stand for bytes of a file name that is not UTF-8."""
-    return all(not 0xD800 <= ord(char) <= 0xDFFF or 0xDC80 <= ord(char) <= 0xDCFF for char in text)
+    return _is_encodable(text, "surrogateescape")
 
 
 def is_unicode(text: str) -> bool:
     """Whether text can be written as UTF-8, as every text column must."""
-    return not any(0xD800 <= ord(char) <= 0xDFFF for char in text)
+    return _is_encodable(text, "strict")
+
+
+def _is_encodable(text: str, errors: str) -> bool:
+    try:
+        text.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

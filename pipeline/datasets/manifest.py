@@ -140,7 +140,8 @@ def build_manifest(
         if isinstance(result, Unusable):
             reject(record, rejects, result.reason, str(result))
         else:
-            faces.append(Face(result, target, replace(record, path=path)))
+            as_meant = record if path == record.path else replace(record, path=path)
+            faces.append(Face(result, target, as_meant))
     return to_table(settle(faces, rejects), dataset)
 
 
@@ -222,6 +223,7 @@ def merge(group: Sequence[Face], rejects: Rejects) -> Face:
     """The first of several equal faces; a group they disagree about becomes unknown."""
     first = group[0]
     groups = dict(first.record.groups)
+    same = f"the same as {first.name()}, which is kept"
     for face in group[1:]:
         unlike = sorted(
             name
@@ -236,8 +238,7 @@ def merge(group: Sequence[Face], rejects: Rejects) -> Face:
         ]
         if who(face.record.subject) != who(first.record.subject):
             notes.append(f"subject differs, {shorten(first.record.subject)} is kept")
-        detail = "; ".join([f"the same as {first.name()}, which is kept", *notes])
-        reject(face.record, rejects, "duplicate", detail, face.face_id)
+        reject(face.record, rejects, "duplicate", "; ".join([same, *notes]), face.face_id)
     return replace(first, record=replace(first.record, groups=groups))
 
 

@@ -57,10 +57,10 @@ def split(
         `paper`: a balanced pool of `per_target` faces of each age, halved into validation and test; the rest
         trains (see `pipeline.datasets.balanced_pool`). `random`: the fractions `validation` and `test` of
         all faces. `stratified`: the same fractions of each age. `folds`: fold number `fold` of `folds`
-        tests, the next one validates; or the folders of a published division. `repeated`: as `random`, drawn anew for each
-        `fold` of `folds`. `cross_validation`: fold number `fold` tests. `published`: a column that says train
-        and test. `across`: faces of one data set, or group, test. In the last three the fraction `validation`
-        of the faces that do not test validates.
+        tests, the next one validates; or the folders of a published division. `repeated`: as `random`, drawn
+        anew for each `fold` of `folds`. `cross_validation`: fold number `fold` tests. `published`: a column
+        that says train and test. `across`: faces of one data set, or group, test. In the last three the
+        fraction `validation` of the faces that do not test validates.
     seed
         The run's root seed.
     rejects

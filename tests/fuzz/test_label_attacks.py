@@ -192,8 +192,9 @@ ATTACKS: dict[str, Callable[[Path, float], dict[str, Any]]] = {
         lambda scale: {
             "path": ["a.jpg"] * 20_000,
             "target": [1.0] * 20_000,
-            "group": ["x" * many(MEGA, scale)] * 20_000,
-        }
+            "group": pa.DictionaryArray.from_arrays(np.zeros(20_000, np.int32), ["x" * many(MEGA, scale)]),
+        },
+        store_schema=False,  # so that it is text to whoever reads it, 20 GB of it
     ),
     "a dictionary of one": parquet(
         lambda scale: {

@@ -158,7 +158,9 @@ def test_hopeless_trials_are_pruned_and_the_others_keep_their_values(tmp_path: P
             assert values(outcome)[slot] == full[slot]
 
 
-def test_hyperband_prunes(url: str) -> None:
+def test_hyperband_prunes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # it deals its brackets by the study's name, which changes with the code
+    monkeypatch.setattr(study_module.Plan, "name", lambda *_: "vec2age-of-no-code")
     wanted = plan(trials=12, sampler="random", epochs=9, pruning="hyperband", warmup=1, every=1)
     outcome = work(url, wanted)
     assert 0 < sum(trial.state == TrialState.PRUNED for trial in outcome.trials) < 12

@@ -27,6 +27,8 @@ from pipeline.core.errors import UserError
 
 LARGEST = 2**16
 """Bytes of a file: params.yaml has 15,000."""
+LONGEST = 10_000
+"""Bits of a whole number: Python refuses to show one of many more."""
 MOST = 10_000
 """Values of a file, those behind an anchor as often as they are used: params.yaml has 600."""
 DEEPEST = 50
@@ -146,9 +148,11 @@ def parsed(text: str) -> Document:
 def plain(tree: Any) -> Any:
     """A copy in which no two places share a list or a mapping, as anchors let them."""
     if isinstance(tree, dict):
-        return {key: plain(value) for key, value in tree.items()}
+        return {plain(key): plain(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [plain(item) for item in tree]
+    if isinstance(tree, int) and tree.bit_length() > LONGEST:
+        raise ValueError(f"a whole number has more than {LONGEST:,} bits")
     return tree
 
 
