@@ -1,5 +1,6 @@
 """What tests of several parts share."""
 
+import io
 import os
 import pwd
 import shutil
@@ -11,7 +12,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Killing by the clock would miss a process that is done before a busy machine looks.
@@ -106,3 +110,18 @@ def server_user() -> pwd.struct_passwd | None:
         except KeyError:
             continue
     pytest.skip("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+
+
+@pytest.fixture(scope="session")
+def portrait() -> npt.NDArray[np.uint8]:
+    """A public-domain photograph: 240 x 240, one face of 88 pixels, eyes about 3 degrees off level."""
+    from skimage.data import astronaut
+
+    return np.ascontiguousarray(astronaut()[10:250, 100:340])
+
+
+@pytest.fixture(scope="session")
+def portrait_png(portrait: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(portrait).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -62,7 +62,7 @@ def locked(folder):
     return noted
 
 
-@pytest.mark.skipif(not FULL, reason="starts many processes; tests/faces/test_pool.py starts few")
+@pytest.mark.skipif(not FULL, reason="starts many processes; tests/core/test_pool.py starts few")
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
 @pytest.mark.parametrize("name", WITH_WORKERS)
 def test_a_worker_that_is_killed_alone_ends_nothing_or_in_a_sentence(name, share, chaos, tmp_path):

@@ -27,23 +27,21 @@ TOGETHER = 2  # most of the time goes into starting programs, each on one core
 NOT_RUN = {  # a reason for each block of commands, in the order of the page
     "README": (
         "installs an environment; its `dvc repro` of the sample runs on the first page",
-        "`make test` is what runs this; the others run on the first page and in tests/test_cli.py",
-        "needs UTKFace; tests/test_profiles.py applies both profiles",
+        "`make test` is what runs this; the others run on the first page and in tests/cli/test_app.py",
+        "needs UTKFace; tests/config/test_profiles.py applies both profiles",
         "as the first two blocks of docs/predict.md",
     ),
     "cnn": (
         "the `dvc repro` of the first page runs the same: finetune, and the page",
         "needs UTKFace; what embed makes of such a file is tested in tests/encoders/test_finetuned.py",
     ),
-    "datasets": (
-        "needs MORPH II and a GPU; tests/reports/test_folds.py runs `vec2age folds` on made scores",
-    ),
+    "datasets": ("needs MORPH II and a GPU; tests/report/test_folds.py runs `vec2age folds` on made scores",),
     "emosynthnet": (
-        "needs FER-2013; tests/test_profiles.py applies the profile",
+        "needs FER-2013; tests/config/test_profiles.py applies the profile",
         "fifteen trainings take hours; no test runs the bench itself",
     ),
     "explain": (
-        "needs networks of dlib; tests/cnn/test_explained.py, tests/stages/test_explaining.py explain others",
+        "needs networks of dlib; tests/networks/test_explained.py and tests/stages take others",
         "needs UTKFace; the arithmetic is tested in tests/explain/test_occlusion.py",
     ),
     "fairness": ("84 trainings on vectors of UTKFace; no test runs the bench itself",),
@@ -52,13 +50,13 @@ NOT_RUN = {  # a reason for each block of commands, in the order of the page
         "needs the model of the block before; tests/serving/test_predict.py runs the command on another",
         "takes thousands of files; no test runs the bench itself",
     ),
-    "results": ("needs UTKFace; tests/test_profiles.py applies the profile",),
+    "results": ("needs UTKFace; tests/config/test_profiles.py applies the profile",),
     "uncertainty": (
         "the page on the report runs `dvc repro report`; `less` waits for a reader",
         "needs UTKFace; no test runs the bench itself",
     ),
     "vec2uage": (
-        "needs photographs of one's own, for 160 models; tests/test_profiles.py applies the profile",
+        "needs photographs of one's own, for 160 models; tests/config/test_profiles.py applies the profile",
     ),
 }
 TINY = (

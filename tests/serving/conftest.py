@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
-from skimage.data import astronaut
 
 from pipeline.encoders import View
 from pipeline.faces.extract import Settings
@@ -46,12 +45,6 @@ def hostile() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def portrait() -> Pixels:
-    """A public-domain photograph: 240 x 240, one face of 88 pixels."""
-    return np.ascontiguousarray(astronaut()[10:250, 100:340])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pipeline import config
 from pipeline.config.profiles import flatten, layers, merge, use
 from pipeline.core.errors import UserError
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 PROFILES = sorted((PROJECT / "profiles").glob("*.yaml"))
 
 

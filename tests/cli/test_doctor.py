@@ -9,7 +9,7 @@ from pipeline.cli import doctor
 from pipeline.config.profiles import use
 from pipeline.core.package_data import LANDMARK_MODEL, dlib_model
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_every_file_of_dlibs_models_is_compared_with_the_published_one() -> None:

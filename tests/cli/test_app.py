@@ -15,7 +15,7 @@ from pipeline.cli.where import print_results
 from pipeline.core.errors import WORKER_LOST, UserError
 from pipeline.datasets import LeftOutWarning
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def vec2age(*words: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from pipeline.config import load
 from pipeline.core.tables import write_table
 from pipeline.stages import locations
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 UTF8, LATIN1 = os.fsencode("für alle"), b"f\xfcr alle"
 
 

@@ -11,7 +11,7 @@ from pipeline.config.network_sections import ImagesParams, PictureOperation
 from pipeline.core.errors import UserError
 
 FACTORS = ("min_factor", "max_factor")
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:

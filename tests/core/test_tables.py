@@ -16,7 +16,7 @@ from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.core.tables import new_folder
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def table(rows: int = 100, width: int = 8) -> pa.Table:

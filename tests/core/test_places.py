@@ -17,7 +17,7 @@ from pipeline.core.tables import atomic_file, write_table
 from pipeline.encoders.store import VectorStore
 from pipeline.uncertainty.stored_methods import write_arrays
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 VECTORS = pa.table(
     {"face_id": ["a"], "vector": pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0], pa.float32()), 2)}
 )

@@ -18,7 +18,7 @@ from pipeline.config.yaml.edit import rewritten
 from pipeline.config.yaml.text import NotYamlError, parsed
 from pipeline.config.yaml.write import same
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 LISTS = sorted(
     key
     for key, value in flatten(config.read_yaml(PROJECT / "params.yaml")).items()

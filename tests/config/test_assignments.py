@@ -13,7 +13,7 @@ from pipeline.config.yaml.edit import rewritten
 from pipeline.config.yaml.text import parsed
 from pipeline.core.errors import UserError
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 TEXTS = [
     *(
         "/x/photos #2",
