@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -55,6 +55,25 @@ def escaped(text: str) -> str:
     data = text.encode("utf-8", "surrogateescape" if is_decoded_bytes(text) else "replace")
     decoded = data.decode("utf-8", "backslashreplace")
     return "".join(_shown(decoded))
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """A value for a message, cut where it is long."""
+    text = escaped(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def listed(names: Sequence[str], most: int = 30) -> str:
+    """Names of columns for a message: neither too many nor too long, whoever has chosen them.
+
+    Examples
+    --------
+    >>> listed(["path", " age", "a" * 99], most=2)
+    "path, ' age' and 1 more"
+    """
+    shown = [name if name == name.strip() and len(name) <= 60 else shorten(name) for name in names[:most]]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return escaped(", ".join(shown)) + more
 
 
 def _shown(text: str) -> Iterator[str]:

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.credentials import masked
 from pipeline.core.errors import UserError, writing
-from pipeline.core.files import opened
+from pipeline.core.files import listed, opened
 
 ROW_GROUP_ROWS = 8192
 PRODUCER_KEY = b"vec2age"
@@ -355,9 +355,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if columns is not None:
         missing = [name for name in columns if name not in file.schema_arrow.names]
         if missing:
-            raise UserError(
-                f"{path} has no column {missing[0]!r}: it has {', '.join(file.schema_arrow.names)}"
-            )
+            raise UserError(f"{path} has no column {missing[0]!r}: it has {listed(file.schema_arrow.names)}")
     try:
         return file.read(columns=None if columns is None else list(columns))
     except DAMAGED as error:

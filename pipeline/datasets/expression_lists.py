@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import Unusable, printable
+from pipeline.core.files import Unusable, listed, printable, shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.formats.limited import parsing
 from pipeline.datasets.image_sets import ImageSet, Listed
-from pipeline.datasets.listing import PICTURE_SUFFIXES, contents, pictures, walk
-from pipeline.datasets.manifest import STAGE, shorten
+from pipeline.datasets.listing import PICTURE_SUFFIXES, contents, lines_of, pictures, walk
+from pipeline.datasets.manifest import STAGE
 
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FER_SIDE = 48
@@ -78,7 +78,7 @@ def read_fer2013_csv(file: Path, rejects: Rejects, merge_tests: bool) -> ImageSe
             reader.fieldnames = fields
             for name in ("emotion", "pixels", "Usage"):
                 if name not in fields:
-                    raise UserError(f"{file} has no column {name!r}: it has {', '.join(fields) or 'none'}")
+                    raise UserError(f"{file} has no column {name!r}: it has {listed(fields) or 'none'}")
             for row in reader:
                 where = f"{file.name}, line {reader.line_num}"
                 checked = fer_row(row, where, rejects)
@@ -124,17 +124,15 @@ def list_raf_db(root: Path, rejects: Rejects, kind: str) -> list[Listed]:
     table = root / base / RAF_LIST
     if not table.is_file():
         raise UserError(f"{table} does not exist: set the root to RAF-DB's folder 'basic', or the one above")
-    parsing(table)
     found = []
-    for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
+    for where, line in lines_of(table):
         fields = line.split()
-        where = f"{table.name}, line {number}"
         split = fields[0].partition("_")[0]
         if len(fields) != 2 or split not in ("train", "test") or fields[1] not in map(str, range(1, 8)):
             reject(
-                rejects, "bad_row", f"{where}: {shorten(line)} is not like 'train_00001.jpg 5' with 1 to 7"
+                rejects,
+                "bad_row",
+                f"{where}: {shorten(line.strip())} is not like 'train_00001.jpg 5' with 1 to 7",
             )
             continue
         name = PurePosixPath(fields[0])

@@ -9,6 +9,7 @@ import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import listed
 from pipeline.datasets.split_faces import TEST, TRAIN, VALIDATION, Faces, Integers, list_classes, warn
 
 NAMED = {
@@ -89,7 +90,7 @@ def column_of(manifest: pa.Table, faces: Faces, column: str) -> list[str]:
         There is no such column, it is not text, or a face has no value.
     """
     if column not in manifest.column_names:
-        columns = ", ".join(manifest.column_names)
+        columns = listed(manifest.column_names)
         raise UserError(f"the manifest has no column {column!r} to split by: it has {columns}")
     if not pa.types.is_string(manifest.schema.field(column).type):
         raise UserError(f"column {column!r} holds numbers: faces can be split by a column of text")

@@ -5,8 +5,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import shorten
 from pipeline.core.rejects import Rejects
-from pipeline.datasets.manifest import STAGE, shorten
+from pipeline.datasets.manifest import STAGE
 
 FEW = 0.9
 

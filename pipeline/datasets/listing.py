@@ -110,3 +110,12 @@ def source_files(root: Path, pattern: str) -> list[Path]:
     for path in files:
         parsing(path)
     return files
+
+
+def lines_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a text file of labels that are not blank, each after the place that messages name."""
+    parsing(path)
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f"{path.name}, line {number}", line

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import Unusable, escaped, is_unicode, printable
+from pipeline.core.files import Unusable, escaped, is_unicode, printable, shorten
 from pipeline.core.progress import track
 from pipeline.core.rejects import Rejects
 from pipeline.core.tables import vector_type
@@ -180,12 +180,6 @@ def reject_target(record: Record, rejects: Rejects) -> None:
     reject(record, rejects, "missing_target" if missing else "bad_target", detail)
 
 
-def shorten(value: object, limit: int = 60) -> str:
-    """A value for a message, cut where it is long."""
-    text = escaped(repr(value[: limit + 1] if isinstance(value, str | bytes) else value))
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
 def settle(faces: Iterable[Face], rejects: Rejects) -> list[Face]:
     """One face for each face_id: equal ones once, contradictory ones not at all; sorted by face_id."""
     same: dict[str, list[Face]] = {}
@@ -258,8 +252,13 @@ def who(value: object) -> str | None:
 
 
 def check_groups(groups: Iterable[str]) -> None:
-    """Refuse group columns whose names the manifest needs for itself."""
+    """Refuse group columns whose names the manifest needs for itself, or cannot hold."""
     for name in groups:
+        if not is_unicode(name):
+            raise UserError(
+                f"group column {shorten(name)} has a name that is not UTF-8: save the table as UTF-8, or "
+                "list the group columns in the setting 'groups'"
+            )
         if name in RESERVED:
             raise UserError(
                 f"group column {name!r} has a name that tables of vec2age use themselves: rename it, "

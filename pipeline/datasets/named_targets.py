@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
-from pipeline.core.files import printable
+from pipeline.core.files import printable, shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.listing import pictures
-from pipeline.datasets.manifest import Record, shorten
+from pipeline.datasets.manifest import Record
 
 
 def named_records(

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.errors import UserError, sentence_of
-from pipeline.core.files import Unusable, open_regular
+from pipeline.core.files import Unusable, listed, open_regular
 from pipeline.core.tables import (
     DAMAGED,
     ROW_GROUP_ROWS,
@@ -222,7 +222,7 @@ def read_vectors(path: Path, column: str = "vector") -> np.ndarray:
     with open_table(path) as file:
         metadata, schema = file.metadata, file.schema_arrow
     if column not in schema.names:
-        raise UserError(f"{path} has no column {column!r}: it has {', '.join(schema.names)}")
+        raise UserError(f"{path} has no column {column!r}: it has {listed(schema.names)}")
     kind = schema.field(column).type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
         raise UserError(f"{path}: column {column!r} is {kind}: vectors are fixed_size_list<float>")

@@ -16,6 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import listed
 from pipeline.core.tables import first_line, open_table, vector_type
 
 NAME = re.compile(r"\d{5,}\.parquet")
@@ -96,9 +97,7 @@ def iterate(folder: Path, columns: Sequence[str] | None = None, batch: int = 256
         file = open_table(path)
         missing = [name for name in columns or () if name not in file.schema_arrow.names]
         if missing:
-            raise UserError(
-                f"{path} has no column {missing[0]!r}: it has {', '.join(file.schema_arrow.names)}"
-            )
+            raise UserError(f"{path} has no column {missing[0]!r}: it has {listed(file.schema_arrow.names)}")
         try:
             yield from file.iter_batches(batch, columns=None if columns is None else list(columns))
         except (pa.ArrowInvalid, OSError) as error:

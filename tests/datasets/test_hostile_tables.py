@@ -18,6 +18,7 @@ from pipeline.core.rejects import MOST_ALIKE, Rejects
 from pipeline.datasets import read
 from pipeline.datasets.formats import limited
 from pipeline.datasets.joins import FewMatchesWarning
+from pipeline.datasets.listing import lines_of
 from pipeline.datasets.path_variants import OtherSuffixWarning
 
 
@@ -192,3 +193,26 @@ def test_dates_that_arrow_cannot_write_are_refused(faces, values, kind, why):
     pq.write_table(table, faces / "labels.parquet")
     with pytest.raises(UserError, match=why):
         read("csv", faces, rejects=Rejects(), table="labels.parquet")
+
+
+def test_a_group_whose_name_is_not_utf8_is_refused(faces):
+    (faces / "labels.csv").write_bytes(b"path,target,caf\xe9\na.jpg,5,x\nb.jpg,6,y\n")
+    with pytest.raises(UserError, match=r"group column 'caf\\udce9' has a name that is not UTF-8"):
+        read("csv", faces, rejects=Rejects())
+
+
+def test_long_names_of_columns_are_cut_in_a_sentence(faces):
+    (faces / "labels.csv").write_text(f"path,{'a' * 5000}\na.jpg,5\n")
+    with pytest.raises(UserError, match=r"has no column 'target': it has path, 'a{59}\.\.\.") as raised:
+        read("csv", faces, rejects=Rejects())
+    assert len(str(raised.value)) < 300
+
+
+def test_only_line_ends_end_a_line_of_a_list(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa 1\r\n\nb\x0b2\x85\rc\xe2\x80\xa8 3\n")
+    assert [(where, line.strip()) for where, line in lines_of(path)] == [
+        ("list.txt, line 1", "a 1"),
+        ("list.txt, line 3", "b\x0b2\udc85"),
+        ("list.txt, line 4", "c\u2028 3"),
+    ]

@@ -17,7 +17,7 @@ import pytest
 
 FULL = os.environ.get("FUZZ") == "1"
 LONGEST = 10.0
-"""Seconds that one file may take; held by `make fuzz` alone, since a test must not depend on the machine."""
+"""Seconds of CPU time that one file may take; `make fuzz` alone holds it: no test depends on the machine."""
 LARGEST = 700 * 2**20
 """Bytes that one file may cost, above what the process had before."""
 PATIENCE = 120.0
@@ -34,11 +34,11 @@ class Watched:
     seconds: float = 0.0
     rise: int = 0
     worked: float = 0.0
-    """Seconds of processor time, those of its own processes as well."""
+    """Seconds of CPU time, those of its own processes as well."""
 
     def within_limits(self) -> bool:
         """Whether it cost no more than a file may."""
-        return self.died is None and self.rise <= LARGEST and (not FULL or self.seconds <= LONGEST)
+        return self.died is None and self.rise <= LARGEST and (not FULL or self.worked <= LONGEST)
 
 
 def _status(field: str) -> int:

@@ -38,7 +38,7 @@ from pipeline.datasets.listing import PICTURE_SUFFIXES
 from pipeline.datasets.readers.scut_fbp5500 import LABELS, SIXTY
 
 CASES = 2500, 100
-NO_ROWS = {"unmatched", "not_a_picture", "conflicting_rows", "duplicate_row", "unreadable"}
+NO_ROWS = {"unmatched", "not_a_picture", "conflicting_rows", "duplicate_row"}
 """Reasons that are not about a face of their own."""
 BITS: list[bytes] = [
     *(bytes([number]) for number in b"\0\t\n\r\x1b \"',;#=()[]{}<>&|/\\:.-+%0_"),
@@ -224,7 +224,8 @@ def csv_rows(name: str) -> Count:
 
 def text_lines(name: str) -> Count:
     return lambda root: sum(
-        bool(line.strip()) for line in (root / name).read_bytes().decode("latin-1").split("\n")
+        bool(line.strip())
+        for line in re.split("\r\n|\r|\n", (root / name).read_bytes().decode("utf-8", "surrogateescape"))
     )
 
 

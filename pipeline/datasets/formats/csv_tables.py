@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import printable
+from pipeline.core.files import listed, shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.formats.limited import parsing
 from pipeline.datasets.manifest import Record, reject
@@ -40,18 +40,16 @@ def lacking(path: Path, name: str, columns: Sequence[str], setting: str | None =
     near = difflib.get_close_matches(name.casefold(), [column.strip().casefold() for column in columns], 1)
     close = next((column for column in columns if near and column.strip().casefold() == near[0]), None)
     choose = f"; set data.settings.{setting} to the one that is meant" if setting else ""
-    perhaps = f", perhaps {close!r}" if close is not None and setting else ""
+    perhaps = f", perhaps {shorten(close)}" if close is not None and setting else ""
     return UserError(f"{path} has no column {name!r}: it has {named_columns(columns)}{choose}{perhaps}")
 
 
-def named_columns(columns: Sequence[str], most: int = 30) -> str:
+def named_columns(columns: Sequence[str]) -> str:
     """Columns for a message; says so where another character than a comma seems to separate them."""
     other = next((mark for mark in ";\t|" if mark in columns[0]), None) if len(columns) == 1 else None
     if other is not None:
-        return f"the one column {columns[0]!r}; separate fields by commas, not by {other!r}"
-    more = f" and {len(columns) - most} more" if len(columns) > most else ""
-    shown = (repr(name) if name != name.strip() else printable(name) for name in columns[:most])
-    return ", ".join(shown) + more
+        return f"the one column {shorten(columns[0])}; separate fields by commas, not by {other!r}"
+    return listed(columns)
 
 
 def different(names: Sequence[str], path: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Literal
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.formats.csv_tables import csv_columns, csv_rows, lacking
 from pipeline.datasets.joins import matched
-from pipeline.datasets.manifest import Record, build_manifest, reject, shorten, text
+from pipeline.datasets.manifest import Record, build_manifest, reject, text
 
 PARTS = {"train": "train", "valid": "validation", "test": "test"}
 TARGETS = {"real": "real_age", "apparent": "apparent_age_avg"}

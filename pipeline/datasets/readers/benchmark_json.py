@@ -13,10 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.formats.json_stream import items
 from pipeline.datasets.listing import source_file
-from pipeline.datasets.manifest import Record, build_manifest, check_groups, reject, shorten
+from pipeline.datasets.manifest import Record, build_manifest, check_groups, reject
 
 GENDER = {"M": "male", "F": "female"}
 

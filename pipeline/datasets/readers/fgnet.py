@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from pipeline.core.files import printable
+from pipeline.core.files import printable, shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.listing import pictures
-from pipeline.datasets.manifest import Record, build_manifest, shorten
+from pipeline.datasets.manifest import Record, build_manifest
 
 # A letter tells several pictures of one subject at one age apart.
 NAME = re.compile(r"(?P<subject>\d{3})A(?P<age>\d{2})[a-z]?", re.ASCII | re.IGNORECASE)

@@ -13,9 +13,10 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.formats.limited import parsing
-from pipeline.datasets.manifest import Record, build_manifest, reject, shorten
+from pipeline.datasets.manifest import Record, build_manifest, reject
 
 DIVISIONS = range(1, 6)
 NAME = re.compile(r"(?P<gender>female|male)_\d+_(?P<subject>.+)_face_\d+", re.ASCII | re.DOTALL)

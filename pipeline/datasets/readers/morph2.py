@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from pipeline.core.files import shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.formats.csv_tables import csv_columns, csv_rows, lacking
 from pipeline.datasets.joins import matched
 from pipeline.datasets.listing import source_file
-from pipeline.datasets.manifest import Record, build_manifest, reject, shorten
+from pipeline.datasets.manifest import Record, build_manifest, reject
 from pipeline.datasets.named_targets import named_records
 
 NAME = re.compile(r"(?P<subject>\d+)_\d+(?P<gender>[MF])(?P<age>\d{2,3})", re.ASCII | re.IGNORECASE)

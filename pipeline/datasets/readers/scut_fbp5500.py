@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import shorten
 from pipeline.core.rejects import Rejects
-from pipeline.datasets.formats.limited import parsing
 from pipeline.datasets.joins import matched
-from pipeline.datasets.listing import source_file
-from pipeline.datasets.manifest import Record, build_manifest, reject, shorten
+from pipeline.datasets.listing import lines_of, source_file
+from pipeline.datasets.manifest import Record, build_manifest, reject
 
 LABELS = "train_test_files/All_labels.txt"
 SIXTY = "train_test_files/split_of_60%training and 40%testing"
@@ -81,16 +81,13 @@ def read_scut_fbp5500(
 def lines(path: Path, rejects: Rejects) -> list[tuple[str, str, str]]:
     """The place, name and score of each good line of a file of labels."""
     found = []
-    parsing(path)
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            fields = line.split()
-            where = f"{path.name}, line {number}"
-            if len(fields) == 2:
-                found.append((where, fields[0], fields[1]))
-            elif fields:
-                problem = f"{shorten(line.strip())} is not a name and a score"
-                reject(Record(None, None, where=where), rejects, "bad_row", problem)
+    for where, line in lines_of(path):
+        fields = line.split()
+        if len(fields) == 2:
+            found.append((where, fields[0], fields[1]))
+        else:
+            problem = f"{shorten(line.strip())} is not a name and a score"
+            reject(Record(None, None, where=where), rejects, "bad_row", problem)
     return found
 
 

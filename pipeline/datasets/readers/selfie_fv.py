@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import listed
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.embedding_sets import VectorRecord, build_vector_manifest
 from pipeline.datasets.formats.pickled_frames import read_frame
@@ -63,7 +64,7 @@ def rows(file: Path, wanted: list[str], subject: str | None, path: str | None) -
     frame = read_frame(file)
     for name in wanted:
         if name not in frame:
-            raise UserError(f"{file} has no column {name!r}: it has {', '.join(frame)}")
+            raise UserError(f"{file} has no column {name!r}: it has {listed(list(frame))}")
     count = len(frame[wanted[0]])
     nothing: list[Any] = [None] * count
     subjects = frame[subject] if subject else nothing

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from pipeline.core.files import printable
+from pipeline.core.files import printable, shorten
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.listing import pictures
-from pipeline.datasets.manifest import Record, build_manifest, shorten
+from pipeline.datasets.manifest import Record, build_manifest
 
 GENDER = {"0": "male", "1": "female"}
 ETHNICITY = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Other"}

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.core.files import shorten
 from pipeline.core.progress import track
 from pipeline.core.rejects import Rejects
 from pipeline.datasets.embedding_sets import VectorRecord, build_vector_manifest
 from pipeline.datasets.formats.json_stream import entries
 from pipeline.datasets.listing import source_files
-from pipeline.datasets.manifest import Record, reject, shorten
+from pipeline.datasets.manifest import Record, reject
 
 # Selfie-FV's names are <uuid>_<age>_<number>.jpg, and the age may be written 15.00.
 KEY = re.compile(r"(?P<subject>[^_]+)_(?P<age>\d{1,3}(\.\d+)?)(_.*|\.[A-Za-z]\w*)?", re.ASCII | re.DOTALL)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import listed
 from pipeline.core.rejects import Rejects
 from pipeline.core.tables import rows_of
 from pipeline.metrics import age_bins, balancing_weights
@@ -129,7 +130,7 @@ def numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
     """A column as numbers, NaN where it is empty; group columns hold them as text."""
     if name not in table.column_names:
         raise UserError(
-            f"the manifest has no column {name!r}, but {', '.join(table.column_names)}: mend finetune.faces"
+            f"the manifest has no column {name!r}, but {listed(table.column_names)}: mend finetune.faces"
         )
     try:
         column = table[name].cast(pa.float64())
