@@ -7,9 +7,10 @@ from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
 from multiprocessing.popen_spawn_posix import Popen
 from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.shield import lock, shielded, trusted
+from pipeline.core.shield import lock, shield, shielded, trusted
 
 
 class _Start(Popen):
@@ -30,6 +31,15 @@ class _Process(SpawnProcess):
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:
         return _Start(process_obj)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (), self.__dict__
+
+
+def _received() -> _Process:
+    """In the new process, which is ours alone, what it is to do: before that is loaded, the shield is up."""
+    shield()
+    return _Process.__new__(_Process)
 
 
 class Spawn(SpawnContext):

@@ -99,7 +99,10 @@ def shielded() -> Iterator[None]:
 
 
 def shield() -> None:
-    """For the rest of a program of ours, nothing is found in the current folder: no module, no settings."""
+    """For the rest of a process of ours, nothing is found in the current folder: no module, no settings.
+
+    Somebody's script that predicts keeps what Matplotlib and Numba read there: prediction imports neither.
+    """
     os.environ.update(environment())
     sys.path[:] = trusted(sys.path)
     planted = [library for library, name in SETTINGS.items() if os.path.lexists(name)]

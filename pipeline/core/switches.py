@@ -20,8 +20,11 @@ OFF = {
 
 
 def report_nothing() -> None:
-    """Set the switches of `OFF`, for this process and those that it starts."""
-    os.environ.update(OFF)
+    """Set the switches of `OFF`, for this process and those that it starts, where the caller has set none.
+
+    Somebody who sets one to report something has asked for it. An empty one asks for nothing.
+    """
+    os.environ.update({name: value for name, value in OFF.items() if not os.environ.get(name)})
 
 
 _temporary: list[str] = []

@@ -1,4 +1,4 @@
-"""Where libraries write what they keep: never the home folder, never the system's, and nothing stays."""
+"""What libraries report unasked, nothing; and where they write what they keep, where nothing stays."""
 
 import os
 import sys
@@ -26,6 +26,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "system"))
     monkeypatch.setattr(switches, "_temporary", [])
     return tmp_path
+
+
+def test_what_the_caller_has_chosen_stays_and_all_else_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in switches.OFF:
+        monkeypatch.setenv(name, "")  # so that it is put back; an empty one is no choice
+    monkeypatch.delenv("DO_NOT_TRACK")
+    chosen = {"MLFLOW_DISABLE_TELEMETRY": "false", "DVC_NO_ANALYTICS": "yes"}
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    switches.report_nothing()
+    assert {name: os.environ[name] for name in switches.OFF} == switches.OFF | chosen
 
 
 def test_nothing_is_made_where_both_places_are_given(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

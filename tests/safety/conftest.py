@@ -95,6 +95,9 @@ AUDIT = """
 import os, sys
 
 def note(event, arguments):
+    if event == "open" and arguments[0] in ("matplotlibrc", ".numba_config.yaml"):
+        with open(os.environ["GUARD_LOG"] + ".settings", "a") as file:
+            file.write(f"{arguments[0]}\\n")
     if event in ("socket.connect", "socket.sendto") and not isinstance(arguments[1], (str, bytes)):
         told = arguments[1]
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
@@ -129,6 +132,13 @@ class Ground:
         """What Matplotlib and Numba would read: a backend and TeX, and a folder whose pickles are loaded."""
         (self.folder / "matplotlibrc").write_text("backend: module://wandb\ntext.usetex: True\n")
         (self.folder / ".numba_config.yaml").write_text("cache_dir: numba_cache\n")
+
+    def settings_read(self) -> set[str]:
+        """Which of them Python has opened since this was last asked."""
+        read = self.log.with_suffix(".settings")
+        found = set(read.read_text().split()) if read.exists() else set()
+        read.unlink(missing_ok=True)
+        return found
 
     def ran_code(self) -> list[str]:
         """Which planted modules ran."""

@@ -1,5 +1,6 @@
 """Worker processes import what is installed, whatever lies where a program stands; and the guards do see."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -43,6 +44,63 @@ def test_workers_import_nothing_from_the_current_folder_nor_the_script(bare_grou
     assert done.returncode == 0, done.stderr[-3000:]
     assert bare_ground.ran_code() == []
     assert imported.read_text() == "helper later ", "the script's own modules, by the script alone"
+
+
+SETTINGS = """
+import os
+import sys
+from functools import partial
+
+from pipeline.faces.pool import ordered_map
+
+usetex = "__import__('matplotlib').rcParams['text.usetex']"
+read = [usetex, "__import__('numba').config.CACHE_DIR", "__import__('os').getcwd()"]
+print(list(ordered_map(partial(partial, eval), read, workers=1, timeout=600)) == [False, "", os.getcwd()])
+print("matplotlib" in sys.modules, eval(usetex))
+"""
+
+
+def test_workers_read_no_settings_of_libraries_in_the_current_folder(bare_ground, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SETTINGS)
+    bare_ground.plant_settings()
+    done = bare_ground.run(sys.executable, str(tmp_path / "script.py"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    workers, own = done.stdout.splitlines()
+    assert workers == "True"
+    assert own == "False True", "the script's own settings are its own, and read by it alone"
+    assert bare_ground.settings_read() == {"matplotlibrc"}
+    assert bare_ground.ran_code() == []
+
+
+PREDICT = """
+import sys
+
+import numpy as np
+import pipeline
+from skimage.data import astronaut
+
+face = np.ascontiguousarray(astronaut()[10:250, 100:340])
+assert pipeline.predict(face, sys.argv[1], workers=1)["status"].to_pylist() == ["face"]
+if sys.argv[2:]:
+    import matplotlib
+"""
+
+
+def test_predict_as_a_library_reads_no_settings_and_leaves_them_to_its_caller(
+    bare_ground, tmp_path: Path
+) -> None:
+    place = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "serving/conftest.py")
+    made = importlib.util.module_from_spec(place)
+    place.loader.exec_module(made)
+    made.make_bundle(tmp_path / "bundle")
+    (tmp_path / "script.py").write_text(PREDICT)
+    bare_ground.plant_settings()
+    script = (sys.executable, str(tmp_path / "script.py"), str(tmp_path / "bundle"))
+    for words, read in (([], set()), (["and draw"], {"matplotlibrc"})):
+        done = bare_ground.run(*script, *words)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert bare_ground.settings_read() == read
+    assert bare_ground.ran_code() == []
 
 
 def test_python_that_ignores_its_environment_is_refused(bare_ground, tmp_path: Path) -> None:
