@@ -2,8 +2,8 @@
 
 python bench/store.py [--rows 200000] [--dim 512]
 
-Writes a store and a table of random unit vectors (the worst case for compression) to a temporary
-folder, then reads each in a process of its own. Memory is the growth of the process's peak over what
+Writes a store of random unit vectors (the worst case for compression) to a temporary folder, then reads
+it in a process of its own. Memory is the growth of the process's peak over what
 it held with its libraries loaded and its keys at hand, as a multiple of the array's size.
 """
 
@@ -18,14 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from pipeline.core.tables import ROW_GROUP_ROWS, vector_type, write_batches
-from pipeline.encoders.segments import read_vectors
+from pipeline.core.tables import ROW_GROUP_ROWS
 from pipeline.encoders.store import VectorStore
 
 FINGERPRINT = "bench"
-TABLE = "faces.parquet"
 
 
 def keys_of(rows: int) -> list[str]:
@@ -35,7 +32,7 @@ def keys_of(rows: int) -> list[str]:
 
 
 def write(root: Path, rows: int, dim: int) -> dict[str, float]:
-    """Fill a store batch by batch, compact it, and write the same vectors as a table."""
+    """Fill a store batch by batch, and compact it."""
     store, keys, rng = VectorStore(root, FINGERPRINT, dim), keys_of(rows), np.random.default_rng(0)
     batches = []
     for start in range(0, rows, ROW_GROUP_ROWS):
@@ -47,10 +44,6 @@ def write(root: Path, rows: int, dim: int) -> dict[str, float]:
     filled = time.perf_counter()
     store.compact()
     compacted = time.perf_counter()
-    schema = pa.schema([pa.field("vector", vector_type(dim), nullable=False)])
-    columns = (pa.FixedSizeListArray.from_arrays(pa.array(b.ravel()), type=vector_type(dim)) for b in batches)
-    tables = (pa.Table.from_arrays([column], schema=schema) for column in columns)
-    write_batches(tables, root / TABLE, schema, "bench", {})
     return {"append s": filled - begin, "compact s": compacted - filled}
 
 
@@ -74,8 +67,6 @@ def task(name: str, root: Path, rows: int, dim: int) -> dict[str, float]:
     size = rows * dim * 4
     if name == "write":
         return write(root, rows, dim)
-    if name == "read table":
-        return measured(lambda: read_vectors(root / TABLE), size)
     store, keys = VectorStore(root, FINGERPRINT, dim), keys_of(rows)
     if name == "read store":
         return measured(lambda: store.read(keys), size)
@@ -98,7 +89,7 @@ def main() -> None:
         return
     size = ["--rows", str(options.rows), "--dim", str(options.dim)]
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("write", "missing", "read store", "read store", "read table", "read table"):
+        for name in ("write", "missing", "read store", "read store"):
             command = [sys.executable, __file__, *size, "--task", name, folder]
             result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             print(

@@ -81,8 +81,8 @@ class PictureShards:
     Parameters
     ----------
     folder
-        Where 00000.parquet, 00001.parquet, ... are written. Shards of an earlier run are removed; a folder
-        that holds anything else is refused, and nothing in it touched.
+        Where 00000.parquet, 00001.parquet, ... are written, all of them when the block ends well: only then
+        the shards of an earlier run go. A folder that holds anything else is refused.
     settings
         What made the pictures, for the shards' metadata.
 
@@ -94,14 +94,12 @@ class PictureShards:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         check_folder(folder)
-        for path in folder.iterdir() if folder.is_dir() else ():
-            path.unlink()
         self.folder = folder
         self.schema = with_producer(SCHEMA, PRODUCER, settings)
         self.rows: list[dict[str, Any]] = []
         self.bytes = 0
         self.count = 0
-        self.open = contextlib.ExitStack()
+        self.shards = contextlib.ExitStack()
         self.writer: pq.ParquetWriter | None = None
 
     def add(
@@ -125,9 +123,9 @@ class PictureShards:
         if not self.rows:
             return
         if self.writer is None:
-            file = self.open.enter_context(atomic_file(shards.path_of(self.folder, self.count), private=True))
-            writer = pq.ParquetWriter(file, self.schema, **parquet_options(self.schema))
-            self.writer = self.open.enter_context(writer)
+            path = shards.path_of(self.folder, self.count)
+            file = self.shards.enter_context(atomic_file(path, private=True))
+            self.writer = pq.ParquetWriter(file, self.schema, **parquet_options(self.schema))
             self.count += 1
         self.writer.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
         self.rows = []
@@ -135,8 +133,17 @@ class PictureShards:
             self._close()
 
     def _close(self) -> None:
-        self.open.close()
+        if self.writer is not None:
+            self.writer.close()
         self.writer, self.bytes = None, 0
+
+    def _replace(self) -> None:
+        """Let the new shards take their names, and remove what an earlier run has more of."""
+        self.shards.close()
+        mine = {shards.path_of(self.folder, number) for number in range(self.count)}
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path not in mine:
+                path.unlink()
 
     def __enter__(self) -> "PictureShards":
         return self
@@ -144,11 +151,12 @@ class PictureShards:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        with self.shards:  # of a block that failed they go without ever having had their names
+            if error is not None:
+                raise error
             self._flush()
             self._close()
-        else:
-            self.open.__exit__(kind, error, trace)
+            self._replace()
 
 
 @contextlib.contextmanager

@@ -246,20 +246,20 @@ def vector_type(width: int) -> pa.DataType:
     return pa.list_(pa.field("item", pa.float32(), nullable=False), width)
 
 
-def vectors_of(table: pa.Table) -> npt.NDArray[np.float32]:
-    """The column `vector` of a table in memory as an array (N, D).
+def vectors_of(table: pa.Table, name: str = "vector", path: Path | None = None) -> npt.NDArray[np.float32]:
+    """A column of vectors of a table in memory, which `path` was read into, as an array (N, D).
 
     Raises
     ------
     UserError
         The column is not of vectors of one width, or a row has none.
     """
-    column = table["vector"]
-    if not pa.types.is_fixed_size_list(column.type):
-        raise UserError(f"column 'vector' is {column.type}: vectors of one width are needed")
+    column, whose = table[name], f"{path}, " if path else ""
+    if not pa.types.is_fixed_size_list(column.type) or not pa.types.is_floating(column.type.value_type):
+        raise UserError(f"{whose}column {name!r} is {column.type}: vectors of one width are needed")
     if column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
-        raise UserError(f"row {row} of column 'vector' is empty: every face needs a vector")
+        raise UserError(f"{whose}row {row} of column {name!r} is empty: every face needs a vector")
     width = column.type.list_size
     parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     return np.concatenate([np.empty(0, np.float32), *parts]).astype(np.float32, copy=False).reshape(-1, width)

@@ -21,12 +21,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.errors import UserError, sentence_of
-from pipeline.core.files import Unusable, listed, open_regular
+from pipeline.core.files import Unusable, open_regular
 from pipeline.core.tables import (
     DAMAGED,
     ROW_GROUP_ROWS,
     first_line,
-    open_table,
     parquet_file,
     permissions,
     sync_directory,
@@ -199,49 +198,6 @@ def gather(segments: Sequence[Segment], rows: np.ndarray, out: np.ndarray) -> No
     in_threads(copy, np.flatnonzero(np.diff(bounds)).tolist())
 
 
-def read_vectors(path: Path, column: str = "vector") -> np.ndarray:
-    """Read the vectors of a Parquet table into one array, and hold little beside it.
-
-    Parameters
-    ----------
-    path
-        A table such as embeddings/faces.parquet.
-    column
-        Its column of type fixed_size_list<float32>[D], without nulls.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N, D) float32, C-contiguous, in the table's order.
-
-    Raises
-    ------
-    UserError
-        Where the file is absent or damaged, or the column absent, of another type, or with nulls.
-    """
-    with open_table(path) as file:
-        metadata, schema = file.metadata, file.schema_arrow
-    if column not in schema.names:
-        raise UserError(f"{path} has no column {column!r}: it has {listed(schema.names)}")
-    kind = schema.field(column).type
-    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
-        raise UserError(f"{path}: column {column!r} is {kind}: vectors are fixed_size_list<float>")
-    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    out = np.empty((starts[-1], kind.list_size), np.float32)
-
-    def copy(group: int) -> None:
-        for first, block in blocks(path, metadata, group, column, kind.list_size):
-            out[starts[group] + first :][: len(block)] = block
-
-    try:
-        in_threads(copy, range(len(sizes)))
-    except DAMAGED as error:
-        # Arrow reports nulls in a fixed-size list as lists of the wrong size: the two look alike.
-        raise UserError(f"{path}: column {column!r} is damaged or has nulls: {first_line(error)}") from error
-    return out
-
-
 def blocks(
     path: Path, metadata: pq.FileMetaData, group: int, column: str, width: int
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -254,13 +210,9 @@ def blocks(
             vectors = batch.column(0)
             if vectors.null_count:
                 raise pa.ArrowInvalid(f"a null among the vectors of row group {group}")
-            if pa.types.is_fixed_size_binary(vectors.type):
-                _, data = vectors.buffers()
-                start = vectors.offset * width * FLOAT.itemsize
-                values = np.frombuffer(data, FLOAT, len(vectors) * width, start)
-            else:
-                values = vectors.flatten().to_numpy()
-            yield first, values.reshape(-1, width)
+            _, data = vectors.buffers()
+            start = vectors.offset * width * FLOAT.itemsize
+            yield first, np.frombuffer(data, FLOAT, len(vectors) * width, start).reshape(-1, width)
             first += len(vectors)
 
 

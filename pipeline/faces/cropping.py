@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -142,7 +142,7 @@ def crop_faces(
     if manifest is not None and not root.is_dir():
         raise UserError(f"the data root {root} is not a folder: set data.root to where the pictures lie")
     blocks = _plan(manifest, out, shard_faces, chosen) if manifest is not None else []
-    kept = _sweep(out, blocks)
+    kept = _kept(out, blocks)
     open_blocks = [block for block in blocks if block.path not in kept]
     finished = dict(kept)
     with bar() as progress:
@@ -154,6 +154,8 @@ def crop_faces(
             watched = _watched(outcomes, lambda: progress.advance(line))
             for block in open_blocks:
                 finished[block.path] = _write(block, islice(watched, len(block.tasks)), chosen)
+                _sweep(out, finished)  # not before there is a new one: until then the run may be refused
+    _sweep(out, finished)
     return _report(blocks, finished, len(kept), chosen, rejects)
 
 
@@ -204,24 +206,21 @@ def _key(settings: Settings, tasks: Iterable[Task]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sweep(out: Path, blocks: list[Block]) -> dict[Path, Finished]:
-    """Remove what an earlier run left unfinished or made of other faces or settings; return the rest."""
+def _kept(out: Path, blocks: list[Block]) -> dict[Path, Finished]:
+    """The blocks that an earlier run finished."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{out} is a file: crops need a folder of that name") from None
-    wanted = {block.path: block for block in blocks}
-    kept = {}
-    for path in sorted(out.iterdir()):
-        if shards.NAME.fullmatch(path.name):
-            finished = _finished(wanted[path]) if path in wanted else None
-            if finished is None:
-                path.unlink()
-            else:
-                kept[path] = finished
-        elif shards.NAME.fullmatch(temporary_for(path.name) or ""):
+    there = {block.path: _finished(block) for block in blocks if block.path.exists()}
+    return {path: finished for path, finished in there.items() if finished is not None}
+
+
+def _sweep(out: Path, finished: Mapping[Path, Finished]) -> None:
+    """Remove what an earlier run left unfinished or made of other faces or settings."""
+    for path in out.iterdir():
+        if path not in finished and shards.NAME.fullmatch(temporary_for(path.name) or path.name):
             path.unlink()
-    return kept
 
 
 def _finished(block: Block) -> Finished | None:

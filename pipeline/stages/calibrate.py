@@ -35,7 +35,7 @@ from pipeline.training.mlp.members import Members
 from pipeline.training.mlp.recipe import Recipe
 from pipeline.training.mlp.runs import SCORES
 from pipeline.uncertainty.conformal import Groups
-from pipeline.uncertainty.label_distributions import NETWORK, networks_said
+from pipeline.uncertainty.label_distributions import NETWORK, networks_said, read_networks
 from pipeline.uncertainty.methods import probabilities_for
 from pipeline.uncertainty.of_a_run import VIEWS, calibrated_run, trained_methods
 from pipeline.uncertainty.raw import Predicted
@@ -128,12 +128,12 @@ def asked_networks(params: Params, faces: pa.Table) -> tuple[dict[str, Predicted
     if wanted.network is None:
         return {}, {NETWORK: "calibrate.network is null"}
     path = locations.NETWORKS / wanted.network / "predictions.parquet"
-    predictions = read_table(path)
+    predictions = read_networks(path)
     if not predictions.num_rows:
         lost = read_table(path.with_name("scores.parquet"), ["diverged"])["diverged"].to_pylist()
         why = f"every network of {path.parent} diverged: {lost[0]}" if lost else NO_PICTURES
         return {}, {NETWORK: why}
-    labels = producer_of(path)["settings"]["labels"]
+    labels = producer_of(path)["settings"].get("labels")
     judged = faces.filter(pc.not_equal(faces["split"], "train"))
     said = networks_said(predictions, labels, judged, probabilities_for(wanted.levels), str(path.parent))
     return {NETWORK: said}, {}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from pipeline.core.tables import (
     read_folder,
     rows_of,
     sha256,
+    vectors_of,
     write_batches,
     write_table,
 )
@@ -23,7 +25,6 @@ from pipeline.datasets.leaks import leaks
 from pipeline.encoders.embedding import embed
 from pipeline.encoders.encoder import widths
 from pipeline.encoders.face_table import stored_blocks
-from pipeline.encoders.segments import read_vectors
 from pipeline.faces import shards
 from pipeline.stages import locations
 from pipeline.stages.chosen_encoders import settled_encoders
@@ -49,18 +50,29 @@ def run(params: Params, workers: int) -> Summary:
         vectors = rows_of(ready, faces["face_id"])
         blocks = iter([faces.append_column(ready.schema.field("vector"), vectors["vector"])])
     first = next(blocks)
+    found: list[pa.Table] = []
     # for whoever packs a model of these vectors: by then other stages may have run again
     settings["sha256"] = {path.as_posix(): sha256(path) for path in (locations.MANIFEST, locations.SPLITS)}
-    rows = write_batches(chain(first, blocks), locations.FACES, first.schema, PRODUCER, settings)
-    found = leaks(
-        read_vectors(locations.FACES),
-        faces["face_id"],
-        faces["split"],
-        threshold=params.embed.leak_threshold,
-        widths=parts,
-    )
-    write_table(found, locations.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
-    return {"faces": rows, **summary, "near-duplicates across splits": found.num_rows}
+    searched = searched_for_leaks(chain(first, blocks), faces, params.embed.leak_threshold, parts, found)
+    rows = write_batches(searched, locations.FACES, first.schema, PRODUCER, settings)
+    write_table(found[0], locations.LEAKS, PRODUCER, {"threshold": params.embed.leak_threshold})
+    return {"faces": rows, **summary, "near-duplicates across splits": found[0].num_rows}
+
+
+def searched_for_leaks(
+    blocks: Iterator[pa.Table], faces: pa.Table, threshold: float, widths: list[int], found: list[pa.Table]
+) -> Iterator[pa.Table]:
+    """The same blocks; the pairs alike go into `found`, before the table of the blocks takes its name."""
+    vectors = np.empty((0, 0), np.float32)
+    done = 0
+    for block in blocks:
+        part = vectors_of(block)
+        if not done:
+            vectors = np.empty((faces.num_rows, part.shape[1]), np.float32)
+        vectors[done : done + len(part)] = part
+        done += len(part)
+        yield block
+    found.append(leaks(vectors, faces["face_id"], faces["split"], threshold=threshold, widths=widths))
 
 
 def check_unseen(params: Params, splits: pa.Table) -> None:

@@ -14,7 +14,7 @@ from pipeline.report.networks import tables as networks_tables
 from pipeline.report.uncertainty_tables import uncertainty_tables
 from pipeline.stages import locations
 from pipeline.stages.evaluation_settings import settings_of
-from pipeline.stages.outputs import kept_if_refused, uncalibrated, write_json
+from pipeline.stages.outputs import uncalibrated, write_json
 from pipeline.stages.running import Summary
 from pipeline.stages.uncertain import measured_uncertainty
 from pipeline.training.mlp.baselines import fit_baselines
@@ -32,11 +32,7 @@ def run(params: Params, workers: int) -> Summary:
         faces["split"].to_pylist(),
         **fitted,
     )
-    with (
-        kept_if_refused(locations.METRICS),
-        new_folder(locations.BASELINES) as drawn_up,
-        new_folder(locations.TABLES) as new_tables,
-    ):
+    with new_folder(locations.BASELINES) as drawn_up, new_folder(locations.TABLES) as new_tables:
         write_table(baselines.predictions, drawn_up / "predictions.parquet", "vec2age evaluate", fitted)
         recorded = fitted | measured_with(params)
         write_table(baselines.settings, drawn_up / "settings.parquet", "vec2age evaluate", recorded)

@@ -15,7 +15,7 @@ from pipeline.core.rejects import Rejects
 from pipeline.core.tables import write_table
 from pipeline.datasets.manifest import within
 from pipeline.stages import locations
-from pipeline.stages.outputs import kept_if_refused, unlike_dvc_lock
+from pipeline.stages.outputs import unlike_dvc_lock
 from pipeline.stages.running import Summary
 
 PRODUCER = "vec2age ingest"
@@ -33,7 +33,7 @@ def run(params: Params, workers: int) -> Summary:
     """
     rejects = Rejects()
     settings = {"data": params.data.model_dump(), "ingest": params.ingest.model_dump()}
-    with kept_if_refused(locations.MANIFEST), told_in_full(rejects, settings):
+    with told_in_full(rejects, settings):
         table = datasets.read(
             params.data.name,
             Path(params.data.root),

@@ -1,31 +1,16 @@
-"""What stages write beside tables, and how they keep what a former run wrote."""
+"""What stages write beside tables, and what others left of it."""
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core.errors import UserError
 from pipeline.core.tables import atomic_file
 from pipeline.stages import locations
-
-
-@contextlib.contextmanager
-def kept_if_refused(*paths: Path) -> Iterator[None]:
-    """Say which results of an earlier run stay where this one refuses: nobody takes them for its own."""
-    try:
-        yield
-    except UserError as error:
-        left = [str(path) for path in paths if path.exists()]
-        if not left:
-            raise
-        raise UserError(f"{error}; what an earlier run wrote stays: {', '.join(left)}") from None
 
 
 def uncalibrated() -> str | None:

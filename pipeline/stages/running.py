@@ -4,12 +4,17 @@ import json
 import platform
 import re
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from pipeline.core.credentials import masked_tree
+from pipeline.core.errors import UserError
 from pipeline.core.files import escaped
 from pipeline.core.machine import available_cores
 from pipeline.core.places import alone
@@ -48,7 +53,7 @@ def run_stage(
         summary: Summary = stage.run(settings, workers, **options, **(private or {}))
         return summary, time.perf_counter() - start
 
-    with by_itself(name, label):
+    with by_itself(name, label), kept_if_refused(name, options):
         if name in RECORDED and settings.tracking.trackers:
             # by name, as the stage itself: nothing that a stage writes depends on who watches it
             watched = import_module("pipeline.stages.tracked")
@@ -65,6 +70,37 @@ def by_itself(name: str, label: str) -> AbstractContextManager[None]:
         return nullcontext()
     lock = locations.LOGS / f".{re.sub(r'[^A-Za-z0-9_.-]', '_', label)}.lock"
     return alone(lock, f"another vec2age {name} is at work in this folder: wait until it has ended")
+
+
+@contextmanager
+def kept_if_refused(name: str, options: Mapping[str, str]) -> Iterator[None]:
+    """Say which results of an earlier run stay where a stage refuses: nobody takes them for its own."""
+    before = {path: state(path) for path in results(name, options)}
+    try:
+        yield
+    except UserError as error:
+        left = [str(path) for path, earlier in before.items() if earlier and state(path) == earlier]
+        if not left:
+            raise
+        raise UserError(f"{error}; what an earlier run wrote stays: {', '.join(left)}") from None
+
+
+def results(name: str, options: Mapping[str, str]) -> list[Path]:
+    """What a stage writes, by the dvc.yaml of this folder, if there is one."""
+    try:
+        stage = YAML(typ="safe").load(Path("dvc.yaml"))["stages"][name]
+        paths = [str(path) for out in [*stage["outs"], *stage.get("metrics", [])] for path in out]
+    except (OSError, YAMLError, LookupError, TypeError):
+        return []
+    for option, value in options.items():
+        paths = [path.replace(f"${{item.{option}}}", value) for path in paths]
+    return [Path(path) for path in paths]
+
+
+def state(path: Path) -> set[tuple[Path, int, int]]:
+    """Which files lie at a place: one that is replaced, as all of ours are, has another inode."""
+    found = {file: file.stat() for file in (path, *path.rglob("*")) if file.is_file()}
+    return {(file, status.st_ino, status.st_mtime_ns) for file, status in found.items()}
 
 
 def write_log(label: str, seconds: float, workers: int, summary: Summary) -> None:

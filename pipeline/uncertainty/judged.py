@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.core.tables import SUBJECT, read_table
+from pipeline.core.errors import UserError
+from pipeline.core.tables import SUBJECT
 from pipeline.metrics.calibration import Judged, crps_in_blocks
 from pipeline.metrics.clusters import Integers, numbered
 from pipeline.uncertainty.conformal import Calibration, Groups, Texts
 from pipeline.uncertainty.raw import Predicted
-from pipeline.uncertainty.stored_methods import load_calibrations, said_of
+from pipeline.uncertainty.shapes import Shifted
+from pipeline.uncertainty.stored_methods import load_calibrations, read_prediction_tables, said_of
 
 FloatArray = NDArray[np.float64]
 
@@ -90,12 +92,17 @@ def read_judged(
         A file is missing or damaged, or does not know one of the faces.
     """
     calibrations = load_calibrations(folder / "calibration.safetensors")
-    predictions = read_table(folder / "predictions.parquet")
-    path = folder / "quantiles.parquet"
-    quantiles = read_table(path) if path.exists() else None
+    predictions, quantiles = read_prediction_tables(folder)
     found = {}
     for split in ("validation", "test"):
         some = faces.filter(pc.equal(faces["split"], split))
         said = said_of(predictions, quantiles, some["face_id"])
+        for one in calibrations:
+            own, shifted = said.get(one.method), any(isinstance(s, Shifted) for s in one.shapes.values())
+            if own is None or (shifted and own.quantiles is None):
+                raise UserError(
+                    f"{folder} holds no {'quantiles' if own else 'predictions'} of {one.method!r}, which are "
+                    "calibrated there: run calibrate again (dvc repro)"
+                )
         found[split] = judged_split(calibrations, said, some, groups, threshold)
     return found

@@ -1,17 +1,45 @@
 """Label distributions of whole networks, from pixels to the target, as one more method that is calibrated."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.errors import UserError
-from pipeline.core.tables import rows_of
+from pipeline.core.tables import open_table, read_as, rows_of, vectors_of
 from pipeline.uncertainty.methods import of_distributions
 from pipeline.uncertainty.raw import Predicted
 
 NETWORK = "network"
+DISTRIBUTION = "distribution"
+
+
+READ = pa.schema(
+    [
+        pa.field("member", pa.int64(), nullable=False),
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("face_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("target", pa.float64(), nullable=False),
+    ]
+)
+
+
+def read_networks(path: Path) -> pa.Table:
+    """What whole networks predicted, as `networks_said` takes it.
+
+    Raises
+    ------
+    UserError
+        The file is missing or damaged, lacks a column or a value, or has one of another type.
+    """
+    distributed = DISTRIBUTION in open_table(path).schema_arrow.names
+    predictions = read_as(path, READ, [DISTRIBUTION] if distributed else [])
+    if distributed:
+        vectors_of(predictions, DISTRIBUTION, path)
+    return predictions
 
 
 def networks_said(
@@ -46,8 +74,11 @@ def networks_said(
     UserError
         The run predicts no distribution, not this target, or was trained on other splits.
     """
-    if labels is None or "distribution" not in predictions.column_names:
+    if labels is None or DISTRIBUTION not in predictions.column_names:
         raise UserError(f"{name} predicts no distribution: name a run with a loss over labels, as dldl_v2")
+    numbers = isinstance(labels, list) and all(type(label) in (int, float) for label in labels)
+    if not numbers or len(labels) != predictions.schema.field(DISTRIBUTION).type.list_size:
+        raise UserError(f"{name} has no label for each part of a distribution: run vec2age finetune again")
     if not np.allclose(np.diff(labels, 2), 0, atol=1e-6):
         raise UserError(f"the labels of {name} are not evenly spaced: set finetune.faces.labels")
     ids = faces["face_id"]
@@ -60,7 +91,7 @@ def networks_said(
         )
     own = of_target(predictions, faces, name)
     each = [
-        rows_of(own.filter(pc.equal(own["member"], member)), ids)["distribution"].combine_chunks().flatten()
+        rows_of(own.filter(pc.equal(own["member"], member)), ids)[DISTRIBUTION].combine_chunks().flatten()
         for member in pc.unique(own["member"]).to_pylist()
     ]
     stacked = np.stack([flat.to_numpy().reshape(len(ids), -1) for flat in each])

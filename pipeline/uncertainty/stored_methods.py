@@ -15,7 +15,7 @@ from safetensors.numpy import save as to_bytes
 from pipeline.core.artifacts import Described, described_as, read_arrays_of
 from pipeline.core.errors import UserError
 from pipeline.core.files import AGAIN
-from pipeline.core.tables import atomic_file, first_line, rows_of, vector_type
+from pipeline.core.tables import atomic_file, first_line, read_as, rows_of, vector_type, vectors_of
 from pipeline.uncertainty.conformal import ALL, Calibration
 from pipeline.uncertainty.raw import Difficulty, Predicted
 from pipeline.uncertainty.shapes import Normal, Scored, Shape, Shifted
@@ -31,6 +31,7 @@ PREDICTIONS = pa.schema(
         ("spread", pa.float64()),
     ]
 )
+SAID = pa.schema([field.with_nullable(False) for field in PREDICTIONS])
 TABLE = pa.schema(
     [
         ("method", pa.string()),
@@ -229,6 +230,23 @@ def prediction_tables(said: Mapping[str, Predicted], face_ids: pa.Array) -> dict
     return tables
 
 
+def read_prediction_tables(folder: Path) -> tuple[pa.Table, pa.Table | None]:
+    """The tables of `prediction_tables` from a folder; no quantiles where no method had any.
+
+    Raises
+    ------
+    UserError
+        A file is missing or damaged, lacks a column or a value, or has one of another type.
+    """
+    predictions = read_as(folder / "predictions.parquet", SAID)
+    path = folder / "quantiles.parquet"
+    if not path.exists():
+        return predictions, None
+    quantiles = read_as(path, pa.schema([SAID.field("method"), SAID.field("face_id")]), ["quantiles"])
+    vectors_of(quantiles, "quantiles", path)
+    return predictions, quantiles
+
+
 def said_of(
     predictions: pa.Table, quantiles: pa.Table | None, face_ids: pa.ChunkedArray
 ) -> dict[str, Predicted]:
@@ -237,7 +255,7 @@ def said_of(
     Raises
     ------
     UserError
-        A face is not among them, or quantiles do not say which they are.
+        A face is not among them, a number is not finite, or quantiles do not say which they are.
     """
     found = {}
     for method in dict.fromkeys(predictions["method"].to_pylist()):
@@ -250,10 +268,20 @@ def said_of(
             values = flat.astype(np.float64).reshape(-1, field.type.list_size)
             try:
                 at = tuple(map(float, json.loads(field.metadata[KEY.encode()])["probabilities"]))
+                if len(at) != values.shape[1]:
+                    raise ValueError(f"{len(at)} names of {values.shape[1]} quantiles")
             except (ValueError, LookupError, TypeError, RecursionError):
                 raise UserError(
                     f"the quantiles of {method!r} do not say which they are: run calibrate again (dvc repro)"
                 ) from None
             more = {"quantiles": values, "probabilities": at}
-        found[method] = Predicted(rows["prediction"].to_numpy(), rows["spread"].to_numpy(), **more)
+        one = Predicted(rows["prediction"].to_numpy(), rows["spread"].to_numpy(), **more)
+        parts = [one.mean[:, None], one.spread[:, None], *([] if one.quantiles is None else [one.quantiles])]
+        finite = np.isfinite(np.concatenate(parts, axis=1)).all(axis=1)
+        if not finite.all():
+            face = rows["face_id"][int(np.argmin(finite))]
+            raise UserError(
+                f"what {method!r} predicts of face {face} is not finite: run calibrate again (dvc repro)"
+            )
+        found[method] = one
     return found

@@ -67,3 +67,26 @@ def test_what_is_no_folder_is_refused(name: str, tmp_path: Path, monkeypatch: py
         f"augment.pictures is {name}, but {place} is no folder: name one for the pictures"
     )
     assert Path("album").read_text() == "a file"
+
+
+def test_an_earlier_runs_pictures_stay_where_the_next_run_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.augmentation.keeping.ROWS_PER_GROUP", 1)
+    monkeypatch.setattr("pipeline.augmentation.keeping.MAX_SHARD_BYTES", 1)
+    keep(tmp_path, "a", "b", "c")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 3
+    pictures = PictureShards(tmp_path, {})
+    with pytest.raises(UserError, match="no more"):
+        refused(pictures)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert keep(tmp_path, "d", "e") == ["d"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.parquet", "00001.parquet"]
+
+
+def refused(shards: PictureShards) -> None:
+    with shards:
+        for name in "de":
+            shards.add(name, "parent", "flip", 0.9, RED, np.zeros((5, 2), np.float32))
+        raise UserError("no more")

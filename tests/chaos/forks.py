@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.dont_write_bytecode = True
 STAGES = ("ingest", "crop", "split", "embed", "augment", "find_lr", "train", "finetune", "calibrate", "study")
-OTHERS = ("evaluate", "report", "tracked", "exporting")
+OTHERS = ("evaluate", "report", "tracked")
 BECOMES_PARENT_OF_ORPHANS = 36
 
 
@@ -24,6 +24,7 @@ def imported() -> None:
     importlib.import_module("pipeline.__main__")
     for name in (*STAGES, *OTHERS):
         importlib.import_module(f"pipeline.stages.{name}")
+    importlib.import_module("pipeline.cli.export")
     importlib.import_module("pipeline.serving.run")
 
 

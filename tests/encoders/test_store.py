@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.encoders import store as store_module
-from pipeline.encoders.segments import read_vectors
 from pipeline.encoders.store import VectorStore
 
 DIM = 5
@@ -338,53 +336,3 @@ def test_a_store_behaves_as_a_dictionary_that_forgets_only_what_was_damaged(acti
             assert store.missing(universe) == [key for key in universe if key not in model]
             stored = sorted(model)
             np.testing.assert_array_equal(store.read(stored), vectors(stored))
-
-
-def vector_table(path: Path, rows: int, column: pa.Array | None = None) -> np.ndarray:
-    """A table of several row groups with the vectors counted through."""
-    values = np.arange(rows * DIM, dtype=np.float32).reshape(rows, DIM)
-    if column is None:
-        column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=tables.vector_type(DIM))
-    table = pa.table({"face_id": [str(i) for i in range(rows)], "vector": column})
-    pq.write_table(table, path, row_group_size=7, **tables.parquet_options(table.schema))
-    return values
-
-
-@pytest.mark.parametrize("rows", [0, 1, 7, 40])
-def test_vectors_of_a_table_are_read_whole_and_in_order(tmp_path: Path, rows: int) -> None:
-    expected = vector_table(tmp_path / "faces.parquet", rows)
-    got = read_vectors(tmp_path / "faces.parquet")
-    assert got.dtype == np.float32
-    assert got.flags.c_contiguous
-    np.testing.assert_array_equal(got, expected)
-
-
-def test_vectors_wider_than_a_piece_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.encoders.segments.BATCH_VALUES", DIM - 1)
-    expected = vector_table(tmp_path / "faces.parquet", 20)
-    np.testing.assert_array_equal(read_vectors(tmp_path / "faces.parquet"), expected)
-
-
-def test_a_table_without_usable_vectors_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "faces.parquet"
-    with pytest.raises(UserError, match=r"faces\.parquet does not exist"):
-        read_vectors(path)
-    for hole in (None, [1.0, None, 1.0, 1.0, 1.0]):
-        vector_table(path, 3, pa.array([[1.0] * DIM, hole, [2.0] * DIM], pa.list_(pa.float32(), DIM)))
-        with pytest.raises(UserError, match="column 'vector' is damaged or has nulls"):
-            read_vectors(path)
-    with pytest.raises(UserError, match="has no column 'embedding': it has face_id, vector"):
-        read_vectors(path, "embedding")
-    with pytest.raises(UserError, match="column 'face_id' is string"):
-        read_vectors(path, "face_id")
-
-
-def test_a_damaged_page_of_a_table_is_found_by_its_checksum(tmp_path: Path) -> None:
-    path = tmp_path / "faces.parquet"
-    vector_table(path, 40)
-    chunk = pq.read_metadata(path).row_group(3).column(1)
-    data = bytearray(path.read_bytes())
-    data[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(UserError, match=r"faces\.parquet: column 'vector' is damaged .*CRC"):
-        read_vectors(path)

@@ -45,7 +45,6 @@ def asked(case: tuple[int, bytes, Path]) -> str | None:
     try:
         read_table(path)
         producer_of(path)
-        segments.read_vectors(path)
         segments.open_segment(path, (0, 0, 0), segments.segment_schema("f", 8))
     except (UserError, SegmentDamaged) as error:
         return str(error)

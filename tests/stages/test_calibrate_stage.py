@@ -230,6 +230,45 @@ def test_without_a_threshold_nothing_is_said_of_it(copy: Path) -> None:
     assert "brier" not in locations.METRICS.read_text()
 
 
+def spoilt(table: pa.Table, what: str) -> pa.Table:
+    """A table with one column of another type, without it, or with a row that says nothing."""
+    last = table.num_columns - 1
+    field = table.schema.field(last)
+    if what == "of another type":
+        return table.set_column(last, field.name, pa.array(["x"] * table.num_rows))
+    if what == "without":
+        return table.drop_columns([field.name])
+    if what == "empty":
+        values = [None, *table[field.name].to_pylist()[1:]]
+        nested = pa.types.is_nested(field.type)
+        kind = pa.list_(pa.float32(), field.type.list_size) if nested else field.type
+        return table.set_column(last, field.name, pa.array(values, kind))
+    if what == "not finite":
+        nested = pa.types.is_nested(field.type)
+        first = [np.nan] * field.type.list_size if nested else np.nan
+        values = pa.array([first, *table[field.name].to_pylist()[1:]], field.type)
+        return table.set_column(last, pa.field(field.name, field.type, metadata=field.metadata), values)
+    return table.slice(0, 0)
+
+
+@pytest.mark.parametrize("name", ["predictions", "quantiles"])
+@pytest.mark.parametrize("what", ["of another type", "without", "empty", "not finite", "no row"])
+def test_what_calibrate_wrote_is_read_by_its_schema(copy: Path, name: str, what: str) -> None:
+    path = locations.CALIBRATED / f"{name}.parquet"
+    write_table(spoilt(read_table(path), what), path, "vec2age calibrate", producer_of(path)["settings"])
+    with pytest.raises(UserError, match=r"models/calibrated|what '\w+' predicts of face"):
+        measured_uncertainty(settings(), Settings())
+
+
+def test_quantiles_that_are_gone_are_missed(copy: Path) -> None:
+    (locations.CALIBRATED / "quantiles.parquet").unlink()
+    said = (
+        "models/calibrated holds no quantiles of 'quantile', which are calibrated there: run calibrate again"
+    )
+    with pytest.raises(UserError, match=said):
+        measured_uncertainty(settings(), Settings())
+
+
 def test_evaluate_says_where_nothing_was_calibrated(copy: Path) -> None:
     shutil.rmtree(locations.CALIBRATED)
     summary = evaluate.run(settings(), 1)

@@ -244,3 +244,26 @@ def test_pictures_are_not_written_among_files_of_somebody_else(fresh: Path) -> N
     with pytest.raises(UserError, match=r"album/holiday.jpg is not a shard of pictures"):
         augment.run(settings(augment__pictures="album"), 1)
     assert Path("album/holiday.jpg").exists()
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise UserError("the last moment")
+
+
+def test_crops_of_other_settings_stay_until_there_is_a_new_one(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in shards.paths(locations.CROPS)}
+    monkeypatch.setattr("pipeline.faces.cropping.write_batches", refuse)
+    with pytest.raises(UserError, match="the last moment"):
+        crop.run(settings(crop__margin=0.4), 2)
+    assert {path: path.read_bytes() for path in shards.paths(locations.CROPS)} == before
+
+
+def test_faces_stay_where_too_many_are_alike(fresh: Path) -> None:
+    before = locations.FACES.read_bytes(), locations.LEAKS.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.datasets.leaks.MOST_PAIRS", 3)
+        with pytest.raises(UserError, match="raise the threshold"):
+            embed.run(settings(embed__leak_threshold=0.1, encoder__combine="average"), 2)
+    assert (locations.FACES.read_bytes(), locations.LEAKS.read_bytes()) == before

@@ -362,8 +362,7 @@ def test_a_page_or_numbers_that_cannot_be_written_leave_all_as_it_was(
 def test_evaluate_names_a_run_that_is_missing(copy: Path) -> None:
     shutil.rmtree(locations.run_folder("swa", "found"))
     before = hashes(Path("reports"))
-    said = r"swa/scores.parquet does not exist: .+; what an earlier run wrote stays: reports/metrics.json$"
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=r"models/found/swa/scores.parquet does not exist"):
         evaluate.run(settings(), 1)
     assert hashes(Path("reports")) == before
     shutil.rmtree("reports")
