@@ -215,6 +215,21 @@ class Rejection(NamedTuple):
     reason: str
     detail: str
 
+    @classmethod
+    def of(cls, error: Exception) -> "Rejection":
+        """What a file that raised an error is left out for: one odd file must not end the work on all others.
+
+        Examples
+        --------
+        >>> Rejection.of(ImageRejected("no_face", "dlib_hog finds no face")).reason
+        'no_face'
+        >>> Rejection.of(MemoryError())
+        Rejection(reason='failed', detail='MemoryError: no message')
+        """
+        if isinstance(error, ImageRejected):
+            return cls(error.reason, error.detail)
+        return cls("failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}")
+
 
 def crop_file(task: tuple[str, str], root: Path, settings: Settings) -> dict[str, Any] | Rejection:
     """Read, check, crop and encode one file of a manifest.
@@ -241,12 +256,10 @@ def crop_file(task: tuple[str, str], root: Path, settings: Settings) -> dict[str
                 "changed", f"its sha256 is now {found[:12]}..., not {face_id[:12]}...: run ingest again"
             )
         face = extract(data, settings)
-    except ImageRejected as error:
-        return Rejection(error.reason, error.detail)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001 - one odd file must not end the work on all others
-        return Rejection("failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}")
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return Rejection.of(error)
     image = shards.encode(face.pixels, settings.format, settings.jpeg_quality)
     return {
         "face_id": face_id,

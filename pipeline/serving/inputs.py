@@ -10,6 +10,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import printable
 from pipeline.core.places import resolved
 from pipeline.faces.extract import Rejection
+from pipeline.faces.images import read_file
 
 Stamp = tuple[int, int] | None
 
@@ -41,6 +42,10 @@ class Source:
     hashed: bool = True
     trouble: Rejection | None = None
     warnings: tuple[str, ...] = ()
+
+    def read(self) -> bytes:
+        """Its bytes; `ImageRejected` where they cannot be read."""
+        return read_file(self.path, Path(self.root)) if self.data is None else self.data
 
     def stamp(self) -> Stamp:
         """Size and time of change, which tell whether a file is still the one it was."""

@@ -4,12 +4,13 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pipeline.core.errors import UserError
 from pipeline.faces.extract import Face, Rejection, Settings, as_stored, extract_all, load_models
-from pipeline.faces.images import ImageRejected, read_file
 from pipeline.serving.inputs import Source
+
+FACE = "face"
+"""The status of a face's row; a picture without any has the reason instead."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,13 @@ def look(source: Source, settings: Settings) -> Seen:
         return Seen(rejection=source.trouble)
     digest = None
     try:
-        data = read_file(source.path, Path(source.root)) if source.data is None else source.data
+        data = source.read()
         digest = hashlib.sha256(data).hexdigest() if source.hashed else None
         faces = extract_all(data, settings)
-    except ImageRejected as error:
-        return Seen(digest, rejection=Rejection(error.reason, error.detail))
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001 - one odd file must not end the work on all others
-        detail = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
-        return Seen(digest, rejection=Rejection("failed", detail))
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return Seen(digest, rejection=Rejection.of(error))
     return Seen(
         digest,
         tuple(

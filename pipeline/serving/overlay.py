@@ -1,10 +1,12 @@
 """Copies of pictures with a box around every face, its age and its interval."""
 
+import functools
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,11 +14,13 @@ from PIL import Image
 
 from pipeline.core.files import Unusable, open_regular, printable
 from pipeline.core.places import folder_below
+from pipeline.core.pool import ordered_map
 from pipeline.core.tables import atomic_file
-from pipeline.faces.images import ImageRejected, decode, read_file
+from pipeline.faces.extract import Rejection
+from pipeline.faces.images import decode
 from pipeline.serving.inputs import Source
 from pipeline.serving.label_drawing import drawn_on
-from pipeline.serving.rows import FACE
+from pipeline.serving.looking import FACE
 
 JPEG, DRAWN = (".jpg", ".jpeg"), ".drawn.jpg"
 MARK = b"drawn by vec2age"
@@ -30,15 +34,26 @@ MARKED = re.compile(
 LONGEST = 240  # bytes: file systems take 255, and atomic_file writes 14 more in the meantime
 STANDING_FOR = re.compile("_+(root|up)")
 
+Task = tuple[Source, list[dict[str, Any]]]
+
 
 class NotDrawnWarning(UserWarning):
     """A copy that could not be written."""
 
 
 def draw_all(
-    folder: Path, sources: Sequence[Source], rows: Sequence[dict[str, Any]], pool: Executor, max_pixels: int
+    folder: Path,
+    sources: Sequence[Source],
+    rows: Sequence[dict[str, Any]],
+    max_pixels: int,
+    *,
+    workers: int,
+    timeout: float,
 ) -> None:
-    """Draw every picture that has a face; a copy that cannot be written is warned of.
+    """Draw every picture that has a face; one that cannot be drawn, or written, is warned of.
+
+    Decoding and drawing are the work of processes; their files are written here, so that a process that
+    is killed leaves none unfinished.
 
     Parameters
     ----------
@@ -46,22 +61,38 @@ def draw_all(
         Where the copies go, under the pictures' names.
     sources, rows
         Pictures, and rows of the table of predictions for them.
-    pool
-        Threads.
-    max_pixels
+    max_pixels, workers, timeout
         As for the detection.
     """
     faces: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["status"] == FACE:
             faces.setdefault(row["file"], []).append(row)
-    wanted = [(folder, source, faces[source.file], max_pixels) for source in sources if source.file in faces]
-    # decode silences warnings, which is for the whole process: where threads overlap, they stay silenced
-    with warnings.catch_warnings():
-        found = [task.result() for task in [pool.submit(draw_one, *arguments) for arguments in wanted]]
-    for why in found:
-        if why is not None:
-            warnings.warn(why, NotDrawnWarning, stacklevel=2)
+    wanted = [(source, faces[source.file]) for source in sources if source.file in faces]
+    make = functools.partial(make_drawer, max_pixels)
+    with closing(ordered_map(make, wanted, workers=workers, timeout=timeout)) as copies:
+        for (source, _), copy in zip(wanted, copies, strict=True):
+            path = copy_path(folder, source.file)
+            why = write(folder, path, copy) if isinstance(copy, bytes) else copy.detail
+            if why is not None:
+                warnings.warn(f"{source.file} was not drawn: {why}", NotDrawnWarning, stacklevel=2)
+
+
+def make_drawer(max_pixels: int) -> Callable[[Task], bytes | Rejection]:
+    """`draw`, in a worker process."""
+    return functools.partial(draw, max_pixels=max_pixels)
+
+
+def draw(task: Task, max_pixels: int) -> bytes | Rejection:
+    """A picture's copy with what was found drawn on it, a JPEG; or why there is none."""
+    source, rows = task
+    copy = BytesIO()
+    try:
+        image = drawn_on(Image.fromarray(decode(source.read(), max_pixels=max_pixels)), rows)
+        image.save(copy, "JPEG", quality=90, comment=MARK)
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return Rejection.of(error)
+    return copy.getvalue()
 
 
 def copy_path(folder: Path, file: str) -> Path:
@@ -115,31 +146,17 @@ def inside(part: str) -> str:
     return f"_{part}" if STANDING_FOR.fullmatch(part) else part
 
 
-def draw_one(folder: Path, source: Source, rows: Sequence[dict[str, Any]], max_pixels: int) -> str | None:
-    """Draw one picture; a file that is no picture any more since it was looked at is passed over.
-
-    Returns
-    -------
-    str or None
-        Why the copy could not be written, in a sentence.
-    """
-    try:
-        data = read_file(source.path, Path(source.root)) if source.data is None else source.data
-        image = drawn_on(Image.fromarray(decode(data, max_pixels=max_pixels)), rows)
-    except ImageRejected:
-        return None
-    path = copy_path(folder, source.file)
+def write(folder: Path, path: Path, copy: bytes) -> str | None:
+    """Write a copy below a folder; where that is refused, why, in a sentence."""
     try:
         with folder_below(folder, path.relative_to(folder).parts[:-1]) as place:
             why = "something else is there" if not is_free(path.name, place) else None
             if why is None:
                 with atomic_file(Path(path.name), folder=place) as file:
-                    image.save(file, "JPEG", quality=90, comment=MARK)
+                    file.write(copy)
     except OSError as error:
         why = str(error.strerror or error)
-    if why is None:
-        return None
-    return f"{source.file} was not drawn: its copy {printable(str(path))} cannot be written ({why})"
+    return why and f"its copy {printable(str(path))} cannot be written ({why})"
 
 
 def is_free(name: str, folder: int) -> bool:

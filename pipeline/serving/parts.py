@@ -20,7 +20,8 @@ from pipeline.core.tables import open_table, read_table, temporary_for, write_ba
 from pipeline.faces.cropping import PASSING
 from pipeline.serving import prediction_files
 from pipeline.serving.bundle import Bundle
-from pipeline.serving.rows import FACE, SCHEMA
+from pipeline.serving.looking import FACE
+from pipeline.serving.rows import SCHEMA
 from pipeline.serving.stream import Block
 
 # Raise it when the same files and model give other rows than before.

@@ -14,10 +14,9 @@ from pipeline.faces.quality import failures
 from pipeline.faces.shards import MEASURES
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.inputs import Source
-from pipeline.serving.looking import Seen
+from pipeline.serving.looking import FACE, Seen
 from pipeline.serving.reference import nearest
 
-FACE = "face"
 DIGITS = 4
 CHANCE_DIGITS = 6
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +124,10 @@ def predict_files(
         raise UserError(
             f"there is no file in {', '.join(map(str, paths))}: name a picture or a folder of pictures"
         )
-    cores = roomy_cores()  # of threads that draw, too: each holds a picture
+    limits: dict[str, Any] = {"workers": workers or roomy_cores(), "timeout": timeout}
     with parts_of(output, asked) as parts:
         work = Work(parts, bundle, level, overlay)
-        with bar() as progress, ThreadPoolExecutor(min(workers or cores, cores)) as pool:
+        with bar() as progress:
             line = progress.add_task("predicting", total=total)
 
             def step() -> None:
@@ -136,11 +135,9 @@ def predict_files(
 
             found = blocks(walk(paths), block_files)
             todo = work.unfinished(found, lambda files: progress.advance(line, files))
-            for block, table in predicted(
-                todo, bundle, workers=workers or cores, timeout=timeout, level=level, step=step
-            ):
+            for block, table in predicted(todo, bundle, level=level, step=step, **limits):
                 if overlay is not None:
-                    draw_all(overlay, block.sources, table.to_pylist(), pool, bundle.crop.max_pixels)
+                    draw_all(overlay, block.sources, table.to_pylist(), bundle.crop.max_pixels, **limits)
                 with writing(asked):
                     work.keep(block, table)
         check_apart(paths, bundle.folder, output, overlay)  # again: hours may have passed

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -12,7 +13,6 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -48,6 +48,7 @@ from pipeline.serving.stream import Block, blocks, encoded
 PROJECT = Path(__file__).resolve().parents[2]
 Pixels = npt.NDArray[np.uint8]
 Pictures = tuple[Path, dict[str, str]]
+LIMITS = {"workers": 1, "timeout": 600}
 
 
 def png(pixels: Pixels) -> bytes:
@@ -421,8 +422,8 @@ def test_a_copy_that_cannot_be_written_is_said_and_the_others_are_drawn(
     sources = [Source(name, data=data) for name in ("in/a.png", "way/a.png", "in/b.png")]
     rows = [{**row, "file": source.file} for source in sources]
     (tmp_path / "way").write_text("a file in the way")
-    with ThreadPoolExecutor(1) as pool, pytest.warns(NotDrawnWarning) as caught:
-        draw_all(tmp_path, sources, rows, pool, 10**9)
+    with pytest.warns(NotDrawnWarning) as caught:
+        draw_all(tmp_path, sources, rows, 10**9, **LIMITS)
     (warning,) = caught
     assert str(warning.message) == (
         f"way/a.png was not drawn: its copy {tmp_path}/way/a.png.drawn.jpg cannot be written (File exists)"
@@ -436,9 +437,45 @@ def test_a_copy_that_cannot_be_written_is_said_and_the_others_are_drawn(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(overlay, "atomic_file", full)
-    with ThreadPoolExecutor(1) as pool, pytest.warns(NotDrawnWarning, match="No space left") as caught:
-        draw_all(tmp_path, sources, rows, pool, 10**9)
+    with pytest.warns(NotDrawnWarning, match="No space left") as caught:
+        draw_all(tmp_path, sources, rows, 10**9, **LIMITS)
     assert len(caught) == 3
+
+
+DRAWER = """
+import functools, os, signal
+from pipeline.serving import overlay
+
+def hostile(task, draw):
+    if "crash" in task[0].file:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in task[0].file:
+        signal.pause()
+    return draw(task)
+
+def make_drawer(max_pixels):
+    return functools.partial(hostile, draw=overlay.make_drawer(max_pixels))
+"""
+
+
+def test_a_decoder_that_crashes_or_hangs_over_a_copy_costs_that_copy_alone(
+    portrait: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("crash.png", "hang.png", "gone.png", "sound.png")
+    sources = [Source(name, data=b"" if name == "gone.png" else png(portrait)) for name in names]
+    numbers = {"left": 9.0, "top": 9.0, "right": 50.0, "bottom": 60.0, "prediction": 9.0, "lower": 9.0}
+    rows = [{**numbers, "upper": 9.0, "status": "face", "warnings": "", "file": name} for name in names]
+    (tmp_path / "hostile_drawer.py").write_text(DRAWER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(overlay, "make_drawer", importlib.import_module("hostile_drawer").make_drawer)
+    with pytest.warns(NotDrawnWarning) as caught:
+        draw_all(tmp_path / "drawn", sources, rows, 10**9, workers=2, timeout=10)
+    assert [str(one.message) for one in caught] == [
+        "crash.png was not drawn: the process working on it ended 2 times (SIGSEGV)",
+        "hang.png was not drawn: it took longer than the time limit of 10 s",
+        "gone.png was not drawn: the file has no bytes",
+    ]
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["sound.png.drawn.jpg"]
 
 
 def test_copies_that_cannot_be_written_cost_no_prediction(

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from pipeline.serving.rows import SCHEMA
 from pipeline.serving.run import check_beside, predict_files
 
 PROJECT = Path(__file__).resolve().parents[2]
+LIMITS = {"workers": 1, "timeout": 600}
 ROW = {"file": "in/a.jpg", "status": "no_face", "faces": 0, "model": "m"}
 
 
@@ -196,8 +196,7 @@ def test_outputs_and_copies_follow_the_umask_and_the_reference_is_private(
         before = os.umask(umask)
         try:
             ask(model, f"{umask}.csv")
-            with ThreadPoolExecutor(1) as pool:
-                draw_all(Path(f"d{umask}"), [Source("p.png", data=data.getvalue())], [row], pool, 10**9)
+            draw_all(Path(f"d{umask}"), [Source("p.png", data=data.getvalue())], [row], 10**9, **LIMITS)
             new_bundle(Path(f"b{umask}"))
         finally:
             os.umask(before)
@@ -218,8 +217,8 @@ def test_a_link_in_the_folder_of_copies_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "drawn" / "b.png.drawn.jpg").symlink_to(tmp_path / "photos" / "new.jpg")
     sources = [Source(name, data=data.getvalue()) for name in ("in/a.png", "b.png", "c.png")]
     rows = [{**face((5, 5, 30, 30)), "file": source.file, "status": "face"} for source in sources]
-    with ThreadPoolExecutor(1) as pool, pytest.warns(NotDrawnWarning) as caught:
-        draw_all(tmp_path / "drawn", sources, rows, pool, 10**9)
+    with pytest.warns(NotDrawnWarning) as caught:
+        draw_all(tmp_path / "drawn", sources, rows, 10**9, **LIMITS)
     told = [str(one.message) for one in caught]
     assert len(told) == 2
     assert told[0].endswith("(in is a link, which is not followed)")
@@ -290,9 +289,9 @@ def draw_deep(folder: Path, file: str) -> None:
     data = io.BytesIO()
     Image.fromarray(np.zeros((60, 60, 3), np.uint8)).save(data, "PNG")
     row = {**face((5, 5, 30, 30)), "file": file, "status": "face"}
-    with ThreadPoolExecutor(1) as pool, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error", NotDrawnWarning)
-        draw_all(folder, [Source(file, data=data.getvalue())], [row], pool, 10**9)
+        draw_all(folder, [Source(file, data=data.getvalue())], [row], 10**9, **LIMITS)
 
 
 def test_a_long_chain_of_links_is_no_end(tmp_path: Path) -> None:
