@@ -86,7 +86,7 @@ def torch_and_device() -> Finding:
 
 
 def parameters() -> Finding:
-    """Whether config.yaml is there and valid."""
+    """Whether params.yaml is there and valid."""
     try:
         settings = config.load()
     except UserError as error:
@@ -150,7 +150,7 @@ def facenet() -> Finding:
     try:
         settings = config.load().encoder.facenet
     except UserError:
-        return Finding("facenet: encoder", "not looked for", "mend config.yaml first")
+        return Finding("facenet: encoder", "not looked for", "mend params.yaml first")
     published = FACENET[settings.pretrained].sha256 if settings.weights is None else None
     return checked(
         "facenet: encoder",
@@ -173,12 +173,12 @@ def efficientnet() -> Finding:
 
 
 def finetuned() -> Finding:
-    """A network of the stage finetune as encoder: a gap only where config.yaml asks for it."""
+    """A network of the stage finetune as encoder: a gap only where params.yaml asks for it."""
     subject = "finetuned: encoder"
     try:
         settings = config.load().encoder
     except UserError:
-        return Finding(subject, "not looked for", "mend config.yaml first")
+        return Finding(subject, "not looked for", "mend params.yaml first")
     own = settings.finetuned
     if own.weights is None:
         remedy = "name a network of the stage finetune in encoder.finetuned.weights"

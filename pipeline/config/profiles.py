@@ -1,4 +1,4 @@
-"""Profiles: overlays that are merged into config.yaml without losing its comments."""
+"""Profiles: overlays that are merged into params.yaml without losing its comments."""
 
 import copy
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ STARTS_FROM = "starts_from"
 
 
 def use(profile: Path, assignments: Sequence[str] = (), target: Path = config.PARAMS) -> list[str]:
-    """Merge a profile, then single assignments such as `data.root=photos`, into config.yaml.
+    """Merge a profile, then single assignments such as `data.root=photos`, into params.yaml.
 
     Another reader, loss or architecture begins without settings: they are those of the old one.
 
     Parameters
     ----------
     profile
-        A YAML file with any part of config.yaml's keys. With the key `starts_from`, a profile in the same
+        A YAML file with any part of params.yaml's keys. With the key `starts_from`, a profile in the same
         folder, that one is merged first: what another profile set before does not stay.
     assignments
         `key.in.params=value` texts; the value of a text setting is text, any other is read as YAML.

@@ -102,7 +102,7 @@ WRITES = """
 import os, resource, signal, sys
 from pathlib import Path
 import numpy, PIL.Image, pyarrow, torch
-from pipeline import tables
+from pipeline.core import tables
 from pipeline.core.errors import sentence_of
 
 rng = numpy.random.default_rng(1)

@@ -251,7 +251,7 @@ def test_summaries_and_logs_are_written_without_it(
 
 PROGRAM = """
 import logging, sys, warnings
-from pipeline import cli
+from pipeline.cli import app as cli
 
 def act():
     {}

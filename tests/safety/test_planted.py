@@ -51,7 +51,7 @@ import os
 import sys
 from functools import partial
 
-from pipeline.faces.pool import ordered_map
+from pipeline.core.pool import ordered_map
 
 usetex = "__import__('matplotlib').rcParams['text.usetex']"
 read = [usetex, "__import__('numba').config.CACHE_DIR", "__import__('os').getcwd()"]

@@ -350,7 +350,7 @@ def test_pictures_that_a_classifier_may_have_learnt_are_not_shown_as_test_pictur
     moved = Path("fer/test") / known.parent.name / "learnt.png"
     known.rename(moved)
     try:
-        with pytest.raises(UserError, match=r"am_softmax was tested on other pictures than config.yaml sets"):
+        with pytest.raises(UserError, match=r"am_softmax was tested on other pictures than params.yaml sets"):
             classifiers.classes(settings(), "am_softmax", 3, None)
     finally:
         moved.rename(known)
