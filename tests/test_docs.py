@@ -9,7 +9,7 @@ import yaml
 
 from pipeline import datasets, losses
 from pipeline.config.yaml import text as yaml_text
-from pipeline.core import rejects
+from pipeline.core import pool, rejects
 from pipeline.datasets.formats import limited
 from pipeline.faces import images
 
@@ -59,5 +59,7 @@ def test_limits_are_described_as_they_are():
         f"{yaml_text.LARGEST >> 10} KiB, {yaml_text.MOST:,} values",
         f"{yaml_text.DEEPEST} levels",
         f"{rejects.MOST_ALIKE:,} rows",
+        f"`predict --timeout` ({pool.TIMEOUT:g}), and again for its copy with `--overlay`",
+        f"{pool.TIMEOUT:g} in `crop` and `classify`",
     }
     assert {word for word in words if word not in text} == set()

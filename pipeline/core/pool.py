@@ -6,6 +6,7 @@ up as a whole when a process dies, and cannot end one that hangs.
 """
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import time
@@ -26,6 +27,8 @@ R = TypeVar("R")
 
 # A process that dies with an item in hand may be the victim of its neighbours' memory; twice is no chance.
 ATTEMPTS = 2
+TIMEOUT = 60.0
+"""Seconds that an image may take where nobody says otherwise."""
 AHEAD_PER_WORKER = 32
 WAITING_BYTES = 128 * 2**20
 """Of results that wait for an older one. Above, no new work is begun; what is in hand comes on top."""
@@ -263,6 +266,8 @@ def untimed() -> Iterator[None]:
 def _serve(connection: Connection, make: Callable[[], Callable[[T], R]]) -> None:
     """Work on one item after the other until the other end of the pipe closes."""
     global _giver
+    if (parent := multiprocessing.parent_process()) is not None:
+        processes.end_with(parent.pid or 0)  # what hangs does not see the pipe close
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends us
     for variable in THREAD_VARIABLES:  # dlib and torch read them when they are first imported, which is later
         os.environ[variable] = "1"

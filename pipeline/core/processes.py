@@ -1,6 +1,9 @@
 """How this package starts processes: fresh ones, which import what is installed, not the calling script."""
 
+import ctypes
 import multiprocessing
+import os
+import signal
 import sys
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
@@ -57,6 +60,21 @@ class Spawn(SpawnContext):
 
 
 SPAWN = Spawn()
+
+
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+PR_SET_PDEATHSIG = 1
+
+
+def end_with(parent: int) -> None:
+    """Let this process, on Linux, be killed when its parent ends: nobody would wait for what it does.
+
+    For a new process, which the thread started that waits for it: it is with that thread that it ends.
+    """
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def loading() -> BaseContext | None:

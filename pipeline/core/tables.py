@@ -157,13 +157,18 @@ def temporary_for(name: str) -> str | None:
 def remove_leftovers(path: Path, folder: int | None = None) -> None:
     """Remove what killed processes left of a file; what is being written stays."""
     for name in _leftovers(path.parent if folder is None else folder).pop(path.name, []):
-        with contextlib.suppress(OSError):
-            handle = os.open(path.with_name(name), os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path.with_name(name), dir_fd=folder)
-            finally:
-                os.close(handle)
+        remove_leftover(path.with_name(name), folder)
+
+
+def remove_leftover(temporary: Path, folder: int | None = None) -> None:
+    """Remove one temporary file of `atomic_file`, unless it is being written."""
+    with contextlib.suppress(OSError):
+        handle = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(temporary, dir_fd=folder)
+        finally:
+            os.close(handle)
 
 
 def _leftovers(folder: Path | int) -> dict[str, list[str]]:

@@ -4,10 +4,12 @@ Unlike the manifest's faces these are small, already cut out, and all of one siz
 read-only; nothing is downloaded unless a reader's `download` asks for it.
 """
 
+import functools
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import printable
+from pipeline.core.machine import roomy_cores
+from pipeline.core.pool import TIMEOUT, Lost, ordered_map
 from pipeline.core.registry import Registry
 from pipeline.core.rejects import Rejects
 from pipeline.core.seeds import derive_seed
@@ -27,7 +30,8 @@ from pipeline.datasets import LeftOutWarning
 from pipeline.datasets.formats.limited import parsed, within_limits
 from pipeline.datasets.image_duplicates import kept_once
 from pipeline.datasets.manifest import STAGE
-from pipeline.faces import images
+from pipeline.faces.images import Rejection
+from pipeline.faces.small import make_resizer
 
 SPLITS = ("train", "validation", "test")
 
@@ -186,33 +190,27 @@ def decode_all(
     rejects: Rejects,
     colour: bool,
 ) -> ImageSet:
-    """Open, convert and resize picture files; those that cannot be decoded are rejected."""
+    """Open, convert and resize image files, in processes; those that cannot be decoded are rejected."""
     parsed()
-    pictures, labels, splits, names = [], [], [], []
-    for item in listed:
-        try:
-            pictures.append(decode(root, item.path, size, colour))
-        except images.ImageRejected as error:
-            detail = f"{item.where}: {error.detail}" if item.where else error.detail
-            rejects.add(stage=STAGE, reason=error.reason, detail=detail, path=printable(item.path))
-            continue
-        labels.append(item.label)
-        splits.append(item.split or "")
-        names.append(printable(item.path))
-    if not pictures:
+    images, kept = [], []
+    listed = list(listed)
+    make, paths = functools.partial(make_resizer, root, size, colour), (item.path for item in listed)
+    with closing(ordered_map(make, paths, workers=roomy_cores(), timeout=TIMEOUT)) as found:
+        for item, one in zip(listed, found, strict=True):
+            if isinstance(one, Rejection | Lost):
+                detail = f"{item.where}: {one.detail}" if item.where else one.detail
+                rejects.add(stage=STAGE, reason=one.reason, detail=detail, path=printable(item.path))
+            else:
+                images.append(one)
+                kept.append(item)
+    if not kept:
         raise UserError(f"{root} holds no usable picture: {rejects.counts() or 'it is empty'}")
-    published = np.array(splits) if all(splits) else None
-    return ImageSet(np.stack(pictures), np.array(labels, np.int64), tuple(classes), published, tuple(names))
-
-
-def decode(root: Path, path: str, size: int, colour: bool) -> npt.NDArray[np.uint8]:
-    """One picture file as (size, size) or (size, size, 3), decoded as faces are."""
-    converted = Image.fromarray(images.decode(images.read_file(path, root)))
-    if not colour:
-        converted = converted.convert("L")
-    if converted.size != (size, size):
-        converted = converted.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(converted)
+    labels = np.array([item.label for item in kept], np.int64)
+    splits = [item.split or "" for item in kept]
+    names = tuple(printable(item.path) for item in kept)
+    return ImageSet(
+        np.stack(images), labels, tuple(classes), np.array(splits) if all(splits) else None, names
+    )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ FLOAT = np.dtype("<f4")
 # take, with neither levels nor pages to decode, for a fifth more disk.
 OPTIONS: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
 SUFFIX = ".parquet"
-# The one temporary name: writers take turns, so at most one file carries it.
+# The one temporary name: writers take turns, so at most one file carries it. `tables.atomic_file` must know
+# beforehand what a file will be called, which here is the hash of its bytes.
 PENDING = "pending"
 READERS = 2
 # Vectors are decoded a quarter of a MiB at a time, which stays in the processor's cache: faster than a

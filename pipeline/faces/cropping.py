@@ -22,12 +22,13 @@ import pyarrow as pa
 
 from pipeline.core.errors import UserError
 from pipeline.core.machine import roomy_cores
-from pipeline.core.pool import Lost, ordered_map
+from pipeline.core.pool import TIMEOUT, Lost, ordered_map
 from pipeline.core.progress import bar
 from pipeline.core.rejects import Rejects
-from pipeline.core.tables import open_table, temporary_for, write_batches
+from pipeline.core.tables import open_table, remove_leftover, temporary_for, write_batches
 from pipeline.faces import shards
-from pipeline.faces.extract import Rejection, Settings, make_worker
+from pipeline.faces.extract import Settings, make_worker
+from pipeline.faces.images import Rejection
 from pipeline.faces.quality import Thresholds
 
 # Raise it when the same file and settings give other rows than before.
@@ -91,7 +92,7 @@ def crop_faces(
     *,
     rejects: Rejects,
     workers: int | None = None,
-    timeout: float = 60.0,
+    timeout: float = TIMEOUT,
     shard_faces: int = SHARD_FACES,
     **settings: Any,
 ) -> dict[str, int]:
@@ -219,8 +220,11 @@ def _kept(out: Path, blocks: list[Block]) -> dict[Path, Finished]:
 def _sweep(out: Path, finished: Mapping[Path, Finished]) -> None:
     """Remove what an earlier run left unfinished or made of other faces or settings."""
     for path in out.iterdir():
-        if path not in finished and shards.NAME.fullmatch(temporary_for(path.name) or path.name):
-            path.unlink()
+        if shards.NAME.fullmatch(path.name):
+            if path not in finished:
+                path.unlink()
+        elif shards.NAME.fullmatch(temporary_for(path.name) or ""):
+            remove_leftover(path)
 
 
 def _finished(block: Block) -> Finished | None:

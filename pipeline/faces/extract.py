@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from pipeline.core.boxes import Box, Pixels
 from pipeline.core.errors import UserError
 from pipeline.faces import crops, detectors, quality, shards
 from pipeline.faces.detectors import Detection, Detector
-from pipeline.faces.images import MAX_PIXELS, Decoded, ImageRejected, decode_noted, read_file
+from pipeline.faces.images import MAX_PIXELS, Decoded, ImageRejected, Rejection, decode_noted, read_file
 from pipeline.faces.landmarks import Points, landmarks5
 from pipeline.faces.quality import Quality, Thresholds
 
@@ -207,28 +207,6 @@ def _box_of(crop: Pixels, margin: float) -> Pixels:
 def crop_id(image: bytes, landmarks: npt.NDArray[np.float32]) -> str:
     """What a crop's vectors are filed under: the sha256 of its bytes and its landmarks, as hex."""
     return hashlib.sha256(image + np.ascontiguousarray(landmarks, dtype="<f4").tobytes()).hexdigest()
-
-
-class Rejection(NamedTuple):
-    """Why a face was left out: a short word to count by, a sentence to read."""
-
-    reason: str
-    detail: str
-
-    @classmethod
-    def of(cls, error: Exception) -> "Rejection":
-        """What a file that raised an error is left out for: one odd file must not end the work on all others.
-
-        Examples
-        --------
-        >>> Rejection.of(ImageRejected("no_face", "dlib_hog finds no face")).reason
-        'no_face'
-        >>> Rejection.of(MemoryError())
-        Rejection(reason='failed', detail='MemoryError: no message')
-        """
-        if isinstance(error, ImageRejected):
-            return cls(error.reason, error.detail)
-        return cls("failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}")
 
 
 def crop_file(task: tuple[str, str], root: Path, settings: Settings) -> dict[str, Any] | Rejection:

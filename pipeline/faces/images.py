@@ -66,6 +66,28 @@ class ImageRejected(ValueError):
         return f"{self.reason}: {self.detail}"
 
 
+class Rejection(NamedTuple):
+    """Why a face was left out: a short word to count by, a sentence to read."""
+
+    reason: str
+    detail: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Rejection":
+        """What a file that raised an error is left out for: one odd file must not end the work on all others.
+
+        Examples
+        --------
+        >>> Rejection.of(ImageRejected("no_face", "dlib_hog finds no face")).reason
+        'no_face'
+        >>> Rejection.of(MemoryError())
+        Rejection(reason='failed', detail='MemoryError: no message')
+        """
+        if isinstance(error, ImageRejected):
+            return cls(error.reason, error.detail)
+        return cls("failed", f"{type(error).__name__}: {str(error).strip() or 'no message'}")
+
+
 def read_file(path: str, root: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file below a root folder, without following it out of there and without waiting for it.
 

@@ -9,8 +9,7 @@ from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.core.files import printable
 from pipeline.core.places import resolved
-from pipeline.faces.extract import Rejection
-from pipeline.faces.images import read_file
+from pipeline.faces.images import Rejection, read_file
 
 Stamp = tuple[int, int] | None
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.core.errors import UserError
-from pipeline.faces.extract import Face, Rejection, Settings, as_stored, extract_all, load_models
+from pipeline.faces.extract import Face, Settings, as_stored, extract_all, load_models
+from pipeline.faces.images import Rejection
 from pipeline.serving.inputs import Source
 
 FACE = "face"

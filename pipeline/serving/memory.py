@@ -17,8 +17,7 @@ from PIL import Image
 from pipeline.core.errors import UserError
 from pipeline.core.files import printable
 from pipeline.core.tables import first_line
-from pipeline.faces.extract import Rejection
-from pipeline.faces.images import MAX_BYTES, MAX_PIXELS, ImageRejected, from_image
+from pipeline.faces.images import MAX_BYTES, MAX_PIXELS, ImageRejected, Rejection, from_image
 from pipeline.serving.inputs import Source, walk
 
 KINDS = "give paths, bytes, files opened as binary, Pillow images or arrays (H, W, 3) of uint8"

@@ -16,8 +16,7 @@ from pipeline.core.files import Unusable, open_regular, printable
 from pipeline.core.places import folder_below
 from pipeline.core.pool import ordered_map
 from pipeline.core.tables import atomic_file
-from pipeline.faces.extract import Rejection
-from pipeline.faces.images import decode
+from pipeline.faces.images import Rejection, decode
 from pipeline.serving.inputs import Source
 from pipeline.serving.label_drawing import drawn_on
 from pipeline.serving.looking import FACE

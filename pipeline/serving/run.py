@@ -11,6 +11,7 @@ from pipeline.core.errors import UserError, writing
 from pipeline.core.files import printable
 from pipeline.core.machine import roomy_cores
 from pipeline.core.places import Identity, around, is_same, lies_in, resolved
+from pipeline.core.pool import TIMEOUT
 from pipeline.core.progress import bar
 from pipeline.core.shield import shielded
 from pipeline.serving import prediction_files
@@ -20,7 +21,7 @@ from pipeline.serving.memory import in_memory
 from pipeline.serving.overlay import draw_all
 from pipeline.serving.parts import Work, parts_of, remove_parts
 from pipeline.serving.rows import SCHEMA
-from pipeline.serving.stream import BLOCK_FILES, TIMEOUT, blocks, predicted
+from pipeline.serving.stream import BLOCK_FILES, blocks, predicted
 
 DEFAULT_MODEL = Path("bundle")
 

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.core.pool import Lost, ordered_map
+from pipeline.core.pool import TIMEOUT, Lost, ordered_map
 from pipeline.encoders.embedding import BATCH_ROWS
-from pipeline.faces.extract import Face, Rejection
+from pipeline.faces.extract import Face
+from pipeline.faces.images import Rejection
 from pipeline.serving.bundle import Bundle
 from pipeline.serving.inputs import Source
 from pipeline.serving.looking import Seen, make_looker
@@ -31,7 +32,6 @@ BLOCK_BYTES = 256 * 2**20  # of pictures in memory, which nothing else bounds
 GROUP_FILES = 256  # files whose faces are encoded together, at most
 AHEAD = 2  # groups encoded or waiting while more are found
 NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
-TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
+import contextlib
 import importlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +28,8 @@ def run(folder, item):
     (folder / "seen" / f"{number}-{os.getpid()}").touch()
     if action == "sleep":
         time.sleep(60)
+    if action == "hang":
+        signal.pause()
     if action == "slow":
         time.sleep(0.1)
     if action == "kill":
@@ -201,6 +206,35 @@ def test_control_c_does_not_reach_a_worker_that_is_still_importing(
     found = list(ordered_map(make, [("", number) for number in range(4)], workers=2, timeout=30))
     assert found == [0, 10, 20, 30]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []), "the parent hears it again"
+
+
+ORPHAN = """
+import sys
+from functools import partial
+from pathlib import Path
+import pool_work
+from pipeline.core.pool import ordered_map
+
+list(ordered_map(partial(pool_work.make, Path(sys.argv[1])), [("hang", 0)], workers=1, timeout=1e6))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process end with its parent")
+def test_a_worker_that_hangs_ends_with_a_parent_that_is_killed(
+    make: Callable[..., object], tmp_path: Path
+) -> None:
+    places = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(pool.__file__).parents[2])])}
+    program = subprocess.Popen([sys.executable, "-c", ORPHAN, str(tmp_path)], env=os.environ | places)
+    while not (begun := list((tmp_path / "seen").glob("0-*"))):
+        time.sleep(0.02)
+    worker = psutil.Process(int(begun[0].name.partition("-")[2]))
+    program.kill()
+    program.wait()
+    try:
+        worker.wait(600)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
 
 
 def test_results_that_wait_are_bounded_by_their_bytes(

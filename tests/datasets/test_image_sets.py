@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib
 import pickle
 import struct
 import warnings
@@ -18,7 +19,7 @@ from pipeline.core.rejects import Rejects
 from pipeline.datasets import LeftOutWarning, image_sets
 from pipeline.datasets.image_duplicates import kept_once
 from pipeline.datasets.image_sets import ImageSet, divide, read_images
-from pipeline.faces.images import ImageRejected
+from pipeline.faces.small import resized
 
 RNG = np.random.default_rng(0)
 
@@ -412,8 +413,42 @@ def test_images_to_classify_are_decoded_as_faces_are(tmp_path: Path) -> None:
     exif[0x0112] = 3
     Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).save(tmp_path / "turned.png", exif=exif)
     for name, reason in (("deep.png", "sixteen_bit"), ("clear.png", "transparent")):
-        with pytest.raises(ImageRejected) as caught:
-            image_sets.decode(tmp_path, name, 4, colour=False)
-        assert caught.value.reason == reason
-    turned = image_sets.decode(tmp_path, "turned.png", 4, colour=False)
+        assert resized(name, tmp_path, 4, colour=False)[0] == reason
+    turned = resized("turned.png", tmp_path, 4, colour=False)
     np.testing.assert_array_equal(turned.ravel(), np.arange(16)[::-1])
+
+
+RESIZER = """
+import functools, os, signal
+from pipeline.faces import small
+
+def hostile(path, resize):
+    if "crash" in path:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in path:
+        signal.pause()
+    return resize(path)
+
+def make_resizer(root, size, colour):
+    return functools.partial(hostile, resize=small.make_resizer(root, size, colour))
+"""
+
+
+def test_an_image_that_crashes_or_hangs_its_decoder_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fer_folders(tmp_path / "set")
+    sound = read_images("fer2013", tmp_path / "set", rejects=Rejects())
+    for name in ("crash", "hang"):
+        picture(tmp_path / f"set/train/sad/{name}.png", 48)
+    (tmp_path / "hostile_resizer.py").write_text(RESIZER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(image_sets, "make_resizer", importlib.import_module("hostile_resizer").make_resizer)
+    monkeypatch.setattr(image_sets, "TIMEOUT", 10.0)
+    rejects = Rejects()
+    found = read_images("fer2013", tmp_path / "set", rejects=rejects)
+    assert found.table().equals(sound.table())
+    assert {row["path"]: (row["reason"], row["detail"]) for row in rejects.rows} == {
+        "train/sad/crash.png": ("worker_died", "the process working on it ended 2 times (SIGSEGV)"),
+        "train/sad/hang.png": ("timeout", "it took longer than the time limit of 10 s"),
+    }

@@ -1,3 +1,4 @@
+import fcntl
 import hashlib
 import importlib
 import io
@@ -179,7 +180,11 @@ def test_other_settings_and_faces_replace_shards_and_leftovers_are_removed(copie
     (copied / ".00001.parquet.abc_1234.tmp").write_bytes(b"half")
     (copied / "mine.txt").write_text("not the pipeline's to remove")
     limits = {"min_face_size": 100}
-    counts, rejects = run(manifest_of(root, "[0-4].png"), root, copied, margin=0.4, thresholds=limits)
+    written = copied / ".00009.parquet.abc_1234.tmp"
+    with written.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        counts, rejects = run(manifest_of(root, "[0-4].png"), root, copied, margin=0.4, thresholds=limits)
+    written.unlink()  # it was there: somebody was writing it
     assert (counts["shards"], counts["shards kept"], counts["crops"]) == (2, 0, 0)
     assert sorted(contents(copied)) == ["00000.parquet", "00001.parquet", "mine.txt"]
     assert shards.count(copied) == 0

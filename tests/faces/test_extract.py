@@ -12,8 +12,8 @@ from PIL import Image
 from pipeline.core.errors import UserError
 from pipeline.faces import extract as module
 from pipeline.faces.detectors import build
-from pipeline.faces.extract import Rejection, Settings, crop_file, crop_id, extract
-from pipeline.faces.images import ImageRejected
+from pipeline.faces.extract import Settings, crop_file, crop_id, extract
+from pipeline.faces.images import ImageRejected, Rejection
 from pipeline.faces.landmarks import landmarks5
 from pipeline.faces.quality import Thresholds, pose
 from pipeline.faces.shards import encode

@@ -6,7 +6,6 @@ in a sentence while this process goes on. What comes back is text and Arrow, not
 The process is forked and not started anew, so that it imports nothing from the current folder.
 """
 
-import ctypes
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from typing import IO, Any, NoReturn
 import pyarrow as pa
 
 from pipeline.core.errors import UserError, sentence_of
+from pipeline.core.processes import end_with
 from pipeline.core.rejects import SCHEMA, Rejects
 
 ROOM = 512 << 20
@@ -46,7 +46,6 @@ DO = (
     "with fewer columns"
 )
 REFUSED = 17
-PR_SET_PDEATHSIG = 1
 
 
 class Watch:
@@ -138,12 +137,10 @@ def within_limits(build: Callable[[Rejects], pa.Table], rejects: Rejects, source
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
-    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # an orphan would go on with what nobody waits for
-        if os.getppid() != parent:
-            os._exit(REFUSED)
+        end_with(parent)
         os.close(reading)
         _work(build, writing)
     os.close(writing)
