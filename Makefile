@@ -44,7 +44,7 @@ fuzz: $(INSTALLED)
 	FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz tests/safety
 
 chaos: $(INSTALLED)
-	CHAOS=1 $(BIN)/python -m pytest --timeout 0 tests/chaos tests/stages/test_refusals.py
+	CHAOS=1 $(BIN)/python -m pytest --timeout 0 tests/chaos tests/stages/test_refusals.py tests/stages/test_going_back.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m bench

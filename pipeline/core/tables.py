@@ -6,6 +6,7 @@ bytes: nothing of the time, the machine or the number of workers is recorded.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import io
@@ -189,8 +190,9 @@ def _leftovers(folder: Path | int) -> dict[str, list[str]]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` that takes its place, and its name, when the block ends well.
 
-    Whatever ends the block otherwise leaves the former folder as it was. One that was killed between the two
-    renamings is found again by the next call. Its permissions are as those of a file of `atomic_file`.
+    Whatever ends the block otherwise leaves the former folder as it was. Where a system cannot exchange two
+    names at once, there is a moment without either, and what a kill then leaves is found again by the next
+    call. Its permissions are as those of a file of `atomic_file`.
 
     Raises
     ------
@@ -209,10 +211,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         unfinished.chmod(stat.S_IMODE(unfinished.stat().st_mode & (path.stat().st_mode | 0o700)))
     try:
         yield unfinished
-        shutil.rmtree(earlier, ignore_errors=True)
-        if path.exists():
-            path.rename(earlier)
-        unfinished.rename(path)
+        if not (path.is_dir() and _exchanged(unfinished, path)):
+            shutil.rmtree(earlier, ignore_errors=True)
+            if path.exists():
+                path.rename(earlier)
+            unfinished.rename(path)
         sync_directory(path.parent)
     except OSError as error:  # name what the user knows
         if isinstance(error.filename, str):
@@ -223,6 +226,13 @@ def new_folder(path: Path) -> Iterator[Path]:
             earlier.rename(path)
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders have each other's name, at once; False where the system or file system cannot."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux; Python has no name for it
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call is not None and call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _narrow(handle: int, path: Path, folder: int | None) -> None:

@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import os
 import signal
 import subprocess
 import sys
 import zipfile
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -216,3 +218,27 @@ def test_only_line_ends_end_a_line_of_a_list(tmp_path):
         ("list.txt, line 3", "b\x0b2\udc85"),
         ("list.txt, line 4", "c\u2028 3"),
     ]
+
+
+@pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
+@pytest.mark.parametrize("year", [1, 1677, 1969, 2263, 9998])
+def test_dates_of_any_year_are_read_as_they_are(faces, year, tz):
+    moment = datetime(year, 6, 30, 11, 59, tzinfo=UTC)
+    for unit in ("s", "us", "ns") if year == 1969 else ("s", "us"):
+        seen = pa.array([moment, None], pa.timestamp(unit, tz))
+        table = pa.table({"path": ["a.jpg", "b.jpg"], "target": [1.0, 2.0], "seen": seen})
+        pq.write_table(table, faces / "labels.parquet")
+        found = read("csv", faces, rejects=Rejects(), table="labels.parquet")["seen"].to_pylist()
+        (text,) = filter(None, found)
+        back = datetime.fromisoformat(text)
+        # an offset is written in minutes, and was none of whole ones before 1893
+        assert abs(back.replace(tzinfo=back.tzinfo or UTC) - moment) < timedelta(minutes=1)
+
+
+def test_files_of_any_year_are_read_as_they_are(faces):
+    (faces / "labels.csv").write_text("path,target\na.jpg,5\nb.jpg,6\n")
+    before = read("csv", faces, rejects=Rejects())
+    for seconds in (-(2**31), -1, 0, 2**33):  # as far as common file systems go
+        for path in faces.iterdir():
+            os.utime(path, (seconds, seconds))
+        assert read("csv", faces, rejects=Rejects()).equals(before)

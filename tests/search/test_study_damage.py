@@ -74,6 +74,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "members NaN": edited("update trial_user_attributes set value_json = '[NaN]' where key = 'members'"),
     "time before all time": edited("update trials set datetime_start = '0000-00-00 00:00:00'"),
     "time far away": edited("update trials set datetime_complete = '99999-01-01 00:00:00'"),
+    "time before 1970": edited("update trials set datetime_start = '1901-01-01 00:00:00'"),
+    "time after 2262": edited("update trials set datetime_complete = '2400-01-01 00:00:00'"),
     "time as a number": edited("update trials set datetime_start = 1e300"),
     "heartbeat out of range": edited(
         "insert or replace into trial_heartbeats (trial_id, heartbeat) values (1, '10000-13-40 99:99:99')",
@@ -89,6 +91,8 @@ HARMLESS = {
     "slot as text",
     "heartbeat out of range",
     "state without value",
+    "time after 2262",
+    "time before 1970",
     "two directions",
 }
 """What may be mended or worked around, as long as a study comes to its end."""
