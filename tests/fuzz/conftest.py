@@ -83,7 +83,7 @@ def watch(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Watc
     context = multiprocessing.get_context("fork")  # tests are no modules that a fresh process could import
     while left:
         here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(function, left, there), daemon=True)
+        process = context.Process(target=_work, args=(function, left, there))
         process.start()
         there.close()
         try:
