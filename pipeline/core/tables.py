@@ -368,9 +368,10 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a whole table, or some of its columns, with page checksums verified."""
     file = open_table(path)
     if columns is not None:
-        missing = [name for name in columns if name not in file.schema_arrow.names]
+        there = dict.fromkeys(file.schema_arrow.names)  # the schema is made anew whenever it is asked for
+        missing = [name for name in columns if name not in there]
         if missing:
-            raise UserError(f"{path} has no column {missing[0]!r}: it has {listed(file.schema_arrow.names)}")
+            raise UserError(f"{path} has no column {missing[0]!r}: it has {listed(list(there))}")
     try:
         return file.read(columns=None if columns is None else list(columns))
     except DAMAGED as error:

@@ -95,9 +95,10 @@ def iterate(folder: Path, columns: Sequence[str] | None = None, batch: int = 256
     """
     for path in paths(folder):
         file = open_table(path)
-        missing = [name for name in columns or () if name not in file.schema_arrow.names]
+        names = file.schema_arrow.names
+        missing = [name for name in columns or () if name not in names]
         if missing:
-            raise UserError(f"{path} has no column {missing[0]!r}: it has {listed(file.schema_arrow.names)}")
+            raise UserError(f"{path} has no column {missing[0]!r}: it has {listed(names)}")
         try:
             yield from file.iter_batches(batch, columns=None if columns is None else list(columns))
         except (pa.ArrowInvalid, OSError) as error:

@@ -328,3 +328,18 @@ def test_a_producer_that_says_nothing_is_named(text: bytes, tmp_path: Path) -> N
     pq.write_table(pa.table({"a": [1]}, schema=schema), tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"t\.parquet does not say who wrote it \([^\n]+\): run the stage"):
         tables.producer_of(tmp_path / "t.parquet")
+
+
+def test_reading_many_columns_asks_for_the_schema_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it is made anew for each who asks: 50,000 columns took a minute and a half
+    names = [f"c{number}" for number in range(50)]
+    pq.write_table(pa.table({name: [1] for name in names}), tmp_path / "wide.parquet")
+    asked = []
+    schema = pq.ParquetFile.schema_arrow.fget
+    monkeypatch.setattr(
+        pq.ParquetFile, "schema_arrow", property(lambda file: (asked.append(file), schema(file))[1])
+    )
+    assert tables.read_table(tmp_path / "wide.parquet", names).column_names == names
+    assert len(asked) <= 2

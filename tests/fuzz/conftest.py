@@ -20,7 +20,7 @@ LONGEST = 10.0
 """Seconds of CPU time that one file may take; `make fuzz` alone holds it: no test depends on the machine."""
 LARGEST = 700 * 2**20
 """Bytes that one file may cost, above what the process had before."""
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds after which a case counts as hanging, on any machine."""
 
 
@@ -35,6 +35,8 @@ class Watched:
     rise: int = 0
     worked: float = 0.0
     """Seconds of CPU time, those of its own processes as well."""
+    reserved: int = 0
+    """Bytes that the process had asked for before, and not used."""
 
     def within_limits(self) -> bool:
         """Whether it cost no more than a file may."""
@@ -60,6 +62,7 @@ def _work(function: Callable[[Any], Any], items: Sequence[Any], pipe: Any) -> No
     for item in items:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
         before, children = _status("VmRSS"), _children()
+        reserved = max(0, _status("VmData") - before)
         start, worked = time.perf_counter(), _worked()
         result, raised = None, None
         try:
@@ -71,7 +74,7 @@ def _work(function: Callable[[Any], Any], items: Sequence[Any], pipe: Any) -> No
             peaks.append(_children())
         rise, worked = max(peaks) - before, _worked() - worked
         try:
-            pipe.send(Watched(result, raised, None, seconds, rise, worked))
+            pipe.send(Watched(result, raised, None, seconds, rise, worked, reserved))
         except Exception:  # noqa: BLE001 - what cannot be pickled is told as text
             pipe.send(Watched(None, AssertionError(f"{result!r} {raised!r}"), None, seconds, rise, worked))
     pipe.close()
