@@ -375,7 +375,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return file.read(columns=None if columns is None else list(columns))
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged: {first_line(error)}") from error
+        raise UserError(f"{path} {why_unread(error)}") from error
 
 
 def read_as(path: Path, schema: pa.Schema, extra: Sequence[str] = ()) -> pa.Table:
@@ -402,6 +402,13 @@ def sha256(path: Path) -> str:
     """A file's hash, in hexadecimal digits."""
     with opened(path, WRITTEN_BY) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def why_unread(error: BaseException) -> str:
+    """What is wrong with a table that Arrow could not read, for use after its name."""
+    if isinstance(error, MemoryError):
+        return "takes more memory to read than there is: split it, or save it with fewer columns"
+    return f"is damaged: {first_line(error)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import listed
-from pipeline.core.tables import first_line, open_table, vector_type
+from pipeline.core.tables import open_table, vector_type, why_unread
 
 NAME = re.compile(r"\d{5,}\.parquet")
 MEASURES = ("sharpness", "exposure", "dark_fraction", "bright_fraction", "face_size", "roll", "yaw", "pitch")
@@ -102,7 +102,7 @@ def iterate(folder: Path, columns: Sequence[str] | None = None, batch: int = 256
         try:
             yield from file.iter_batches(batch, columns=None if columns is None else list(columns))
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path} is damaged: {first_line(error)}") from error
+            raise UserError(f"{path} {why_unread(error)}") from error
 
 
 def arrays(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

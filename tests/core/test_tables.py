@@ -343,3 +343,15 @@ def test_reading_many_columns_asks_for_the_schema_once(
     )
     assert tables.read_table(tmp_path / "wide.parquet", names).column_names == names
     assert len(asked) <= 2
+
+
+def test_a_table_that_asks_for_too_much_memory_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 1073741824 failed")
+
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "t.parquet")
+    monkeypatch.setattr(pq.ParquetFile, "read", greedy)
+    with pytest.raises(UserError, match=r"t\.parquet takes more memory to read than there is: split it"):
+        tables.read_table(tmp_path / "t.parquet")
