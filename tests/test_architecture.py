@@ -79,6 +79,22 @@ def test_a_stage_depends_on_all_library_code_that_it_imports(name: str) -> None:
         assert parents & set(listed) or package_only, f"{name} imports {module}, which dvc.yaml does not list"
 
 
+def test_stages_import_no_stages() -> None:
+    import grimp
+
+    graph = grimp.build_graph("pipeline", cache_dir=None)
+    stages = {f"pipeline.stages.{name}" for name in DVC}
+    for stage in stages:
+        assert not stages & graph.find_upstream_modules(stage), stage
+
+
+def test_no_two_modules_share_a_file_name_but_for_those_that_answer_each_other() -> None:
+    # end-to-end networks and models on embeddings have these until they are one experiment
+    twins = {"figures", "fit", "material", "recipe", "results", "runs", "schedules", "summary", "tables"}
+    names = [path.stem for path in (PROJECT / "pipeline").rglob("*.py") if not path.stem.startswith("__")]
+    assert {name for name in names if names.count(name) > 1} <= twins
+
+
 def models(section: type[BaseModel] = Section) -> list[type[BaseModel]]:
     """Every model of a part of params.yaml."""
     return [section, *(model for kind in section.__subclasses__() for model in models(kind))]

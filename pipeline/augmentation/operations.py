@@ -6,9 +6,10 @@ library for machine learning, 2017.
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +111,11 @@ class Operation:
         inside = ",".join(f"{key}={value:g}" for key, value in self.complete_settings.items())
         chance = "" if self.probability == 1 else f"@{self.probability:g}"
         return (f"{self.name}({inside})" if inside else self.name) + chance
+
+
+def built(described: Iterable[Mapping[str, Any]]) -> list[Operation]:
+    """Operations of what describes them, as params.yaml lists them: name, probability, settings."""
+    return [Operation(**one) for one in described]
 
 
 @contextlib.contextmanager

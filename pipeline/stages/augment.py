@@ -1,11 +1,9 @@
 """Stage augment: the training split grows until every age has the same number of faces."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,26 +13,23 @@ from pipeline.augmentation.augmented_tables import (
     balance_table,
     calibration_table,
 )
-from pipeline.augmentation.augmenting import Face, Kept, Tally, augment_faces
+from pipeline.augmentation.augmenting import Kept, Tally
 from pipeline.augmentation.balance import chosen, plan
+from pipeline.augmentation.filling import FILTER, fill, measure
 from pipeline.augmentation.keeping import PictureShards, check_folder, kept_in
-from pipeline.augmentation.operations import TABLE_1, Attempts, Operation, draw
+from pipeline.augmentation.operations import TABLE_1, built
 from pipeline.config import Params
 from pipeline.core.processes import SPAWN
 from pipeline.core.progress import track
 from pipeline.core.tables import open_table, read_table, write_batches, write_table
 from pipeline.encoders.stored import StoredEncoders
-from pipeline.faces import shards
 from pipeline.stages import locations
 from pipeline.stages.chosen_encoders import settled_encoders
-from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Summary
 
 PRODUCER = "vec2age augment"
 MADE = ("parent_id", "operation", "similarity", "vector")
 """Columns of an augmented face that its original has not, or has otherwise."""
-
-Chains = list[tuple[Operation, ...]]
 
 
 def run(params: Params, workers: int) -> Summary:
@@ -46,13 +41,14 @@ def run(params: Params, workers: int) -> Summary:
     schema = augmented_schema(open_table(locations.FACES).schema_arrow)
     training = training_faces([name for name in schema.names if name not in MADE])
     face_ids = training["face_id"].to_pylist()
-    brought = ready_vectors() is not None
+    brought = locations.ready_vectors() is not None
     target = 0 if brought else wanted.target_per_age
     targets = training["target"].to_numpy()
     owed = plan(face_ids, targets, target, seed=params.seed, bin_width=params.split.bin_width)
     slots = {face: count for face, count in zip(face_ids, owed.slots.tolist(), strict=True) if count}
     measured = [] if brought else chosen(face_ids, wanted.calibration_faces, params.seed)
     settings = {"augment": wanted.model_dump(exclude={"pictures"}), "seed": params.seed}
+    operations = built(one.model_dump() for one in wanted.operations)
     tally, limits = Tally(), (wanted.min_similarity, wanted.max_similarity)
     calibration = calibration_table([], limits, TABLE_1)
     summary: Summary = {}
@@ -62,11 +58,21 @@ def run(params: Params, workers: int) -> Summary:
             encoders, sentences = settled_encoders(params)
             vectors = StoredEncoders(encoders, locations.STORE, params.encoder.combine)
             with ProcessPoolExecutor(workers, SPAWN) as pool:
-                unfiltered = measure(params, measured, vectors, pool)
+                unfiltered = measure(locations.CROPS, measured, operations, vectors, pool, params.seed)
                 calibration = calibration_table(
                     track(unfiltered, "measuring operations", len(measured)), limits, TABLE_1
                 )
-                kept = fill(params, slots, vectors, pool, tally, keep_images=pictures is not None)
+                kept = fill(
+                    locations.CROPS,
+                    slots,
+                    operations,
+                    vectors,
+                    pool,
+                    tally,
+                    seed=params.seed,
+                    keep_images=pictures is not None,
+                    **wanted.model_dump(include=FILTER),
+                )
                 shown = with_pictures(track(kept, "augmenting", len(slots)), pictures)
                 blocks = augmented_blocks(shown, training, schema)
                 rows = write_batches(blocks, locations.AUGMENTED, schema, PRODUCER, settings)
@@ -86,58 +92,6 @@ def training_faces(columns: list[str]) -> pa.Table:
     """These columns of the faces that may be augmented: those of the training split, and no others."""
     faces = read_table(locations.FACES, columns)
     return faces.filter(pc.equal(faces["split"], "train"))
-
-
-def operations(params: Params) -> list[Operation]:
-    """The operations that params.yaml lists, in its order."""
-    return [Operation(**operation.model_dump()) for operation in params.augment.operations]
-
-
-def measure(
-    params: Params, face_ids: list[str], vectors: StoredEncoders, pool: ProcessPoolExecutor
-) -> Iterator[list[Kept]]:
-    """Every operation once on each of the faces, whatever the similarity."""
-    # Each is measured where it is applied: a picture that a probability left as it was would say nothing.
-    certain: Chains = [(replace(one, probability=1.0),) for one in operations(params)]
-    return augment_faces(
-        stream(
-            dict.fromkeys(face_ids, len(certain)),
-            vectors,
-            lambda face: Attempts(params.seed, face, certain, 1, in_turn=True),
-        ),
-        draw,
-        vectors,
-        pool,
-        min_similarity=-1.01,
-        max_similarity=1.01,
-        max_tries=1,
-        tally=Tally(),
-    )
-
-
-def fill(
-    params: Params,
-    slots: dict[str, int],
-    vectors: StoredEncoders,
-    pool: ProcessPoolExecutor,
-    tally: Tally,
-    *,
-    keep_images: bool = False,
-) -> Iterator[list[Kept]]:
-    """As many pictures of each face as it has slots, drawn again until they lie within the limits."""
-    wanted, found = params.augment, operations(params)
-    chains: Chains = [(one,) for one in found] if wanted.apply == "alone" else [tuple(found)]
-    return augment_faces(
-        stream(slots, vectors, lambda face: Attempts(params.seed, face, chains, wanted.max_tries)),
-        draw,
-        vectors,
-        pool,
-        min_similarity=wanted.min_similarity,
-        max_similarity=wanted.max_similarity,
-        max_tries=wanted.max_tries,
-        tally=tally,
-        keep_images=keep_images,
-    )
 
 
 def missing(tally: Tally, balance: pa.Table) -> Summary:
@@ -161,18 +115,3 @@ def with_pictures(faces: Iterator[list[Kept]], pictures: PictureShards | None) -
                         one.key, one.parent_id, one.operation, one.similarity, one.image, one.landmarks
                     )
         yield face
-
-
-def stream(
-    slots: dict[str, int], vectors: StoredEncoders, attempts: Callable[[str], Attempts]
-) -> Iterator[Face[tuple[Operation, ...]]]:
-    """The faces that owe pictures, with crop and vector, a few dozen at a time."""
-    wanted = pa.array(list(slots), pa.string())
-    for batch in shards.iterate(locations.CROPS, ["face_id", "crop_id", "image", "landmarks"], batch=64):
-        rows = batch.filter(pc.is_in(batch.column("face_id"), value_set=wanted))
-        if rows.num_rows:
-            images, points = shards.arrays(rows)
-            own = vectors.read(rows.column("crop_id").to_pylist())
-            columns = (rows.column("face_id").to_pylist(), images, points, own)
-            for face_id, image, landmarks, vector in zip(*columns, strict=True):
-                yield Face(face_id, np.asarray(image), landmarks, vector, slots[face_id], attempts(face_id))

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.augmentation.augmenting import Tally
+from pipeline.augmentation.filling import FILTER, fill
+from pipeline.augmentation.operations import built
 from pipeline.config import Params
 from pipeline.core.errors import UserError
 from pipeline.core.processes import SPAWN
@@ -24,10 +26,8 @@ from pipeline.encoders.face_table import with_vectors
 from pipeline.encoders.stored import StoredEncoders
 from pipeline.metrics.calibration import faces_needed
 from pipeline.stages import locations
-from pipeline.stages.augment import fill
 from pipeline.stages.chosen_encoders import settled_encoders
 from pipeline.stages.origin import ORIGIN, origin, settings_made_with
-from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.recipes import recipe_settings
 from pipeline.stages.running import Summary
 from pipeline.training.mlp.material import material_of
@@ -143,14 +143,23 @@ def augmented_views(params: Params, faces: pa.Table, workers: int) -> tuple[pa.T
     """Augmented views (parent_id, vector) of validation and test faces, or None; and what was done."""
     if not params.calibrate.views:
         return None, "calibrate.views is 0"
-    if ready_vectors() is not None:
+    if locations.ready_vectors() is not None:
         return None, "the data set holds no pictures to augment"
     judged = faces.filter(pc.not_equal(faces["split"], "train"))["face_id"].to_pylist()
     encoders, _ = settled_encoders(params)
     vectors = StoredEncoders(encoders, locations.STORE, params.encoder.combine)
     tally = Tally()
     with ProcessPoolExecutor(workers, SPAWN) as pool:
-        kept = fill(params, dict.fromkeys(judged, params.calibrate.views), vectors, pool, tally)
+        kept = fill(
+            locations.CROPS,
+            dict.fromkeys(judged, params.calibrate.views),
+            built(one.model_dump() for one in params.augment.operations),
+            vectors,
+            pool,
+            tally,
+            seed=params.seed,
+            **params.augment.model_dump(include=FILTER),
+        )
         pairs = [(one.parent_id, one.vector) for face in track(kept, "views", len(judged)) for one in face]
     vectors.compact()
     parents = pa.table({"parent_id": pa.array([parent for parent, _ in pairs], pa.string())})

@@ -8,7 +8,6 @@ from pipeline.core.rejects import Rejects
 from pipeline.core.tables import write_table
 from pipeline.faces.cropping import crop_faces
 from pipeline.stages import locations
-from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Summary
 
 
@@ -18,7 +17,7 @@ def run(params: Params, workers: int) -> Summary:
     root = Path(params.data.root)
     datasets.prepare(params.data.name, root, workers=workers, **params.data.settings)
     counts = crop_faces(
-        locations.read(locations.MANIFEST) if ready_vectors() is None else None,
+        locations.read(locations.MANIFEST) if locations.ready_vectors() is None else None,
         root,
         locations.CROPS,
         rejects=rejects,

@@ -28,7 +28,6 @@ from pipeline.encoders.face_table import stored_blocks
 from pipeline.faces import shards
 from pipeline.stages import locations
 from pipeline.stages.chosen_encoders import settled_encoders
-from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Summary
 
 PRODUCER = "vec2age embed"
@@ -42,7 +41,7 @@ def run(params: Params, workers: int) -> Summary:
         faces = faces.drop_columns([SUBJECT])
     faces = faces.append_column("split", rows_of(splits, faces["face_id"])["split"])
     check_unseen(params, splits)
-    ready = ready_vectors()
+    ready = locations.ready_vectors()
     if ready is None:
         summary, settings, blocks, parts = encode(params, faces, workers)
     else:

@@ -14,7 +14,6 @@ from pipeline.core.rejects import Rejects
 from pipeline.core.seeds import derive_seed
 from pipeline.core.tables import new_folder, sha256, write_table
 from pipeline.stages import locations
-from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Detailed, Summary
 from pipeline.training.networks.material import Goal, labelled
 from pipeline.training.networks.pixels import decoded
@@ -33,7 +32,7 @@ def run(params: Params, workers: int, loss: str, backbone: str) -> Summary:
     plan, wanted = plan_of(params, loss, backbone)
     settings = recorded(plan, wanted, loss)
     rejects = Rejects()
-    if ready_vectors() is not None:
+    if locations.ready_vectors() is not None:
         with new_folder(folder) as fresh:
             write(fresh, empty_tables() | {"rejects": rejects.table()}, settings)
         return {"networks": 0, "why": "the data set holds vectors, no pictures"}

@@ -113,3 +113,9 @@ def classifier_checkpoints(loss: str) -> Path:
 def classifier_folder(loss: str) -> Path:
     """The classifiers trained with one loss."""
     return CLASSIFIERS / loss
+
+
+def ready_vectors() -> pa.Table | None:
+    """Embeddings that a data set brought with it (face_id, vector); None where it holds images."""
+    table = read(READY_VECTORS)
+    return table if table.num_rows else None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline import config as parameters
 from pipeline.augmentation.examples import examples, portrait
-from pipeline.augmentation.operations import Operation
+from pipeline.augmentation.operations import built
 from pipeline.config import Params
 from pipeline.core.rejects import Rejects
 from pipeline.core.tables import new_folder
@@ -121,7 +121,7 @@ def augmentation_section(params: Params) -> list[Section]:
     found = augmentation_tables.tables(measured, ages, params.report.target)
     if not found:
         return []
-    operations = [Operation(**operation.model_dump()) for operation in params.augment.operations]
+    operations = built(one.model_dump() for one in params.augment.operations)
     picture = gallery.examples(portrait(), examples(operations, params.seed))
     return [gallery.section(found, picture)]
 

@@ -8,7 +8,6 @@ from pipeline.core.rejects import Rejects, combine
 from pipeline.core.tables import only, read_folder, read_table, write_table
 from pipeline.datasets.splits import split
 from pipeline.stages import locations
-from pipeline.stages.precomputed import ready_vectors
 from pipeline.stages.running import Summary
 
 
@@ -16,7 +15,7 @@ def run(params: Params, workers: int) -> Summary:
     """Split the faces that have a crop or a vector; gather everything left out so far in one table."""
     rejects = Rejects()
     settings = params.split.model_dump()
-    ready = ready_vectors()
+    ready = locations.ready_vectors()
     usable = read_folder(locations.CROPS, ["face_id"]) if ready is None else ready
     if usable is None:
         raise UserError(f"no face is left to split: {locations.CROP_REJECTS} says why")
