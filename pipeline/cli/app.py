@@ -27,19 +27,19 @@ from pipeline.core.shown import complain, say
 
 INTERRUPTED = 130
 STAGES = {
-    "ingest": "Read a data set's labelled faces into data/manifest.parquet.",
-    "crop": "Find, square and judge every face; pack the crops into data/crops.",
-    "split": "Decide which faces train, validate and test.",
-    "embed": "Turn every crop into a vector, once, and write embeddings/faces.parquet.",
-    "augment": "Grow the training split by pictures that changed enough and not too much.",
-    "find_lr": "Give every model its learning rate: the fixed one, and one found by a range test.",
-    "train": "Train one model for each seed; they predict validation and test faces.",
-    "calibrate": "Calibrate intervals and probabilities on validation faces.",
-    "evaluate": "Measure all models as distributions, against baselines; write reports/metrics.json.",
-    "report": "Draw the figures and write the page reports/index.html.",
-    "finetune": "Train whole networks, from pixels to the target, with one loss and one backbone.",
-    "classify": "Train whole networks, from labelled pictures to classes, with one loss.",
-    "study": "Search for better settings with Optuna; write the best ones as studies/best.yaml.",
+    "ingest": "Read a data set's labels into data/manifest.parquet.",
+    "crop": "Detect, crop and rate every face; write the crops to data/crops.",
+    "split": "Divide the faces into training, validation and test.",
+    "embed": "Compute the embedding of every crop; write embeddings/faces.parquet.",
+    "augment": "Augment the training split, filtered by cosine similarity.",
+    "find_lr": "Choose every model's learning rate: fixed, or by a range test.",
+    "train": "Train one model per seed, and predict validation and test faces.",
+    "calibrate": "Calibrate prediction intervals and probabilities on validation faces.",
+    "evaluate": "Compare all models with baselines; write reports/metrics.json.",
+    "report": "Draw the figures and write reports/index.html.",
+    "finetune": "Fine-tune end-to-end networks with one loss and one backbone.",
+    "classify": "Train end-to-end classifiers of labelled images with one loss.",
+    "study": "Search for better settings with Optuna; write studies/best.yaml.",
 }
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Labelled face photographs in, a regression model with an honest error out.",
+    help="Train and evaluate age regressors from labelled face images.",
     epilog="Everything at once: [bold]dvc repro[/bold]. What is installed: [bold]vec2age doctor[/bold].",
 )
 
@@ -131,7 +131,7 @@ def add_stage(name: str, summary: str) -> None:
         name,
         help=f"{summary}\n\nReads its part of params.yaml.",
         epilog=f"Example: [bold]vec2age {name} {example}[/bold]; [bold]dvc repro {name}[/bold] if need be.",
-        rich_help_panel="Stages, in order",
+        rich_help_panel="Pipeline",
     )(command)
 
 
@@ -139,7 +139,7 @@ for stage_name, stage_summary in STAGES.items():
     add_stage(stage_name, stage_summary)
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel="Utilities")
 def use(
     profile: Annotated[Path, typer.Argument(help="A YAML file of parameters, as in profiles/.")],
     assign: Annotated[
@@ -147,7 +147,7 @@ def use(
         typer.Option("--set", metavar="KEY=VALUE", help="One more value; may be repeated."),
     ] = None,
 ) -> None:
-    """Merge a profile into params.yaml; its comments stay. Those in profiles/ start from the sample's values.
+    """Merge a profile into params.yaml and keep its comments.
 
     Example: [bold]vec2age use profiles/utkface.yaml --set data.root=photographs[/bold]
     """
@@ -160,12 +160,12 @@ def use(
     say("\n".join(changes) if changes else "params.yaml already says so; nothing changed")
 
 
-@app.command(rich_help_panel="The model in use")
+@app.command(rich_help_panel="Inference")
 def export(
     folder: Destination,
     onnx: Annotated[bool, typer.Option(help="Also the regressor as ONNX, checked against torch.")] = True,
 ) -> None:
-    """Pack the calibrated model that params.yaml names under `export` into a bundle for `predict`.
+    """Write the calibrated model that params.yaml names under `export` as a bundle.
 
     Example: [bold]vec2age export bundle[/bold]
     """
@@ -176,7 +176,7 @@ def export(
     print_counts("export", write_bundle(load(), folder, onnx=onnx))
 
 
-@app.command(rich_help_panel="The model in use")
+@app.command(rich_help_panel="Inference")
 def predict(
     paths: Pictures,
     model: Model = Path("bundle"),
@@ -189,7 +189,7 @@ def predict(
     force: Force = False,
     workers: Workers = None,
 ) -> None:
-    """Say of every face in pictures how old it looks, how sure that is, and what makes it doubtful.
+    """Predict the target of every face in images, with an interval and warnings.
 
     Pictures are opened read-only and stay on this machine. Interrupted, the same command goes on.
 
@@ -212,9 +212,9 @@ def predict(
     print_counts("predict", {**counts, "written": str(output)})
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel="Utilities")
 def doctor() -> None:
-    """Say what is installed, what is missing, and what to do about each gap.
+    """Check what is installed, and say how to install what is missing.
 
     Example: [bold]vec2age doctor[/bold]
     """
@@ -223,9 +223,9 @@ def doctor() -> None:
     print_diagnosis()
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel="Utilities")
 def where() -> None:
-    """Say which results exist, where they are and how large.
+    """List the results that exist, with their places and sizes.
 
     Example: [bold]vec2age where[/bold]
     """
@@ -234,7 +234,7 @@ def where() -> None:
     print_results()
 
 
-@app.command(rich_help_panel="Around them")
+@app.command(rich_help_panel="Utilities")
 def folds(
     folders: Annotated[
         list[Path], typer.Argument(metavar="DIR...", help="One for each fold: a copy of its folder models.")
@@ -246,7 +246,7 @@ def folds(
         bool, typer.Option("--force", help="Replace a folds.csv that folds did not write.")
     ] = False,
 ) -> None:
-    """Join the runs of several folds: mean errors, and their spread over folds and over seeds.
+    """Join the runs of several folds: mean error, and its spread over folds and seeds.
 
     Example: [bold]vec2age folds ../folds/0 ../folds/1 ../folds/2[/bold]
     """
@@ -257,7 +257,7 @@ def folds(
     say(joining.as_text(table))
 
 
-app.add_typer(explain_app, name="explain", rich_help_panel="Around them")
+app.add_typer(explain_app, name="explain", rich_help_panel="Utilities")
 
 
 def print_version(wanted: bool) -> None:

@@ -75,4 +75,4 @@ def test_settings_tables_and_sentences_hold_in_any_locale_and_any_folder(
 @pytest.mark.parametrize("vec2age", [name for name in PLACES if name != "Latin-1 pipe"], indirect=True)
 def test_doctor_and_help_can_be_printed(vec2age: Callable[..., str], tmp_path: Path) -> None:
     assert "gap" in vec2age(tmp_path, ["doctor"])
-    assert "Around them" in vec2age(tmp_path, ["--help"])
+    assert "Utilities" in vec2age(tmp_path, ["--help"])
